@@ -1,0 +1,35 @@
+"""Diffusion mathematics in PyTorch: preconditioning, noise levels, losses, samplers, backbones, oracles."""
+
+from .augment import flip_together
+from .backbones import DiT, UNet, build_backbone
+from .empirical import ambient_empirical_denoiser, empirical_denoiser
+from .losses import Denoiser, ambient_coefficient, ambient_loss, ambient_weight, denoising_loss, edm_weight
+from .noise_levels import LogNormal
+from .objective import AmbientObjective, Draws, ObjectiveError
+from .precond import EDMPrecond
+from .samplers import NonFiniteSamplesError, heun_sampler, karras_schedule, latents, sample
+
+__all__ = [
+    "AmbientObjective",
+    "Denoiser",
+    "DiT",
+    "Draws",
+    "EDMPrecond",
+    "LogNormal",
+    "NonFiniteSamplesError",
+    "ObjectiveError",
+    "UNet",
+    "ambient_coefficient",
+    "ambient_empirical_denoiser",
+    "ambient_loss",
+    "ambient_weight",
+    "build_backbone",
+    "denoising_loss",
+    "edm_weight",
+    "empirical_denoiser",
+    "flip_together",
+    "heun_sampler",
+    "karras_schedule",
+    "latents",
+    "sample",
+]

@@ -1,0 +1,233 @@
+"""Backbones F(x, c_noise, labels): diffusers' U-Net and DiT, and any user's module, behind one `_target_`."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# c_noise = ln(s)/4 spans about [-1.7, 1.1], and diffusers' sinusoids turn once every 6 to 60,000 units of
+# "time". Times 100, the fastest turns once per factor 1.3 of sigma: neighbouring levels are told apart and
+# the embedding stays smooth.
+TIME_SCALE = 100.0
+
+
+class UNet(nn.Module):
+    """diffusers' `UNet2DModel` as an EDM backbone.
+
+    channels, resolution: of the images. num_classes: conditions on labels when given.
+    block_out_channels: width of each level; every further level halves the resolution, which must divide
+    evenly. layers_per_block: residual blocks a level. attention: feature-map sizes (in pixels) with
+    self-attention. dropout: in [0, 1). norm_groups: of GroupNorm, by default the most that leave 4 channels a
+    group. ValueError, naming the setting, when the sizes do not fit.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        resolution: int,
+        num_classes: int | None = None,
+        *,
+        block_out_channels: Sequence[int] = (128, 256, 256, 256),
+        layers_per_block: int = 2,
+        attention: Sequence[int] = (),
+        attention_head_dim: int = 32,
+        dropout: float = 0.0,
+        norm_groups: int | None = None,
+        time_scale: float = TIME_SCALE,
+    ) -> None:
+        super().__init__()
+        widths = tuple(int(w) for w in block_out_channels)
+        groups = _norm_groups(widths) if norm_groups is None else norm_groups
+        sizes = _level_sizes(resolution, widths)
+        _check_unet(widths, sizes, attention, attention_head_dim, groups, layers_per_block, dropout)
+        diffusers: Any = importlib.import_module(
+            "diffusers"
+        )  # seconds of imports: only where a network is built
+
+        here = [size in set(attention) for size in sizes]
+        self.net = diffusers.UNet2DModel(
+            sample_size=resolution,
+            in_channels=channels,
+            out_channels=channels,
+            block_out_channels=widths,
+            layers_per_block=layers_per_block,
+            down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in here),
+            up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(here)),
+            attention_head_dim=attention_head_dim,
+            add_attention=here[-1],
+            dropout=dropout,
+            norm_num_groups=groups,
+            num_class_embeds=num_classes,
+        )
+        _zero(self.net.conv_out)
+        self.num_classes = num_classes
+        self.time_scale = time_scale
+
+    def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """x: [B,C,H,W]; c_noise: [B]; labels: int64 [B], required exactly when the network has classes."""
+        _check_labels(self.num_classes, labels)
+        out: Tensor = self.net(x, c_noise * self.time_scale, class_labels=labels, return_dict=False)[0]
+        return out
+
+
+class DiT(nn.Module):
+    """diffusers' `DiTTransformer2DModel` as an EDM backbone (Peebles and Xie 2023).
+
+    channels, resolution, num_classes: as for UNet. patch_size must divide the resolution; width is
+    heads * head_dim. ValueError when the sizes do not fit.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        resolution: int,
+        num_classes: int | None = None,
+        *,
+        patch_size: int = 2,
+        layers: int = 6,
+        heads: int = 4,
+        head_dim: int = 32,
+        dropout: float = 0.0,
+        time_scale: float = TIME_SCALE,
+    ) -> None:
+        super().__init__()
+        if patch_size < 1 or resolution % patch_size:
+            raise ValueError(f"patch_size {patch_size} does not divide the resolution {resolution}")
+        if layers < 1:
+            raise ValueError(f"layers must be at least 1, got {layers}")
+        diffusers: Any = importlib.import_module("diffusers")
+        embeddings: Any = importlib.import_module("diffusers.models.embeddings")
+        self.net = diffusers.DiTTransformer2DModel(
+            num_attention_heads=heads,
+            attention_head_dim=head_dim,
+            in_channels=channels,
+            out_channels=channels,
+            num_layers=layers,
+            dropout=dropout,
+            sample_size=resolution,
+            patch_size=patch_size,
+            num_embeds_ada_norm=num_classes
+            or 1,  # diffusers always embeds a class: without any, one constant
+        )
+        for module in self.net.modules():
+            if isinstance(module, embeddings.LabelEmbedding):
+                module.dropout_prob = (
+                    0.0  # its random label dropping would be noise here, and draws on the global RNG
+                )
+        _zero(self.net.proj_out_2)
+        self.num_classes = num_classes
+        self.time_scale = time_scale
+
+    def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """x: [B,C,H,W]; c_noise: [B]; labels: int64 [B], required exactly when the network has classes."""
+        _check_labels(self.num_classes, labels)
+        if labels is None:
+            labels = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
+        out: Tensor = self.net(x, timestep=c_noise * self.time_scale, class_labels=labels, return_dict=False)[
+            0
+        ]
+        return out
+
+
+def build_backbone(
+    config: Mapping[str, Any], *, channels: int, resolution: int, num_classes: int | None = None
+) -> nn.Module:
+    """Build the module that config's `_target_` names, with the other keys as its arguments.
+
+    The target is called as target(channels=, resolution=, num_classes=, **sizes) and must give an nn.Module
+    that is called as module(x [B,C,H,W], c_noise [B], labels). ValueError, saying which, when the target is
+    missing, cannot be imported, refuses its arguments, or is no nn.Module.
+    """
+    sizes = dict(config)
+    target = sizes.pop("_target_", None)
+    if not isinstance(target, str) or "." not in target:
+        raise ValueError(f"backbone._target_ must name a class as package.module.Class, got {target!r}")
+    build = _import(target)
+    try:
+        module = build(channels=channels, resolution=resolution, num_classes=num_classes, **sizes)
+    except TypeError as error:
+        raise ValueError(f"backbone._target_ {target} refuses its arguments: {error}") from error
+    if not isinstance(module, nn.Module):
+        raise ValueError(
+            f"backbone._target_ {target} gives a {type(module).__name__}, expected a torch.nn.Module"
+        )
+    return module
+
+
+def _import(target: str) -> Any:
+    path, _, name = target.rpartition(".")
+    if (
+        path == "ambient_ray.diffusion.backbones"
+    ):  # this very file, also where it is shipped without the package
+        found = globals().get(name)
+    else:
+        try:
+            found = getattr(importlib.import_module(path), name, None)
+        except ImportError as error:
+            raise ValueError(f"backbone._target_ {target} cannot be imported: {error}") from error
+    if not callable(found):
+        raise ValueError(f"backbone._target_ {target}: {path} has no class or function {name}")
+    return found
+
+
+def _level_sizes(resolution: int, widths: Sequence[int]) -> list[int]:
+    """Feature-map size of each level; refuses a resolution that the down-sampling does not divide."""
+    factor = 2 ** (len(widths) - 1)
+    if not widths or resolution % factor:
+        most = 1 + int(math.log2(resolution & -resolution))
+        raise ValueError(
+            f"block_out_channels has {len(widths)} levels, which halve the resolution {len(widths) - 1} times, "
+            f"but {resolution} is not divisible by {factor}; use 1 to {most} levels"
+        )
+    return [resolution // 2**level for level in range(len(widths))]
+
+
+def _norm_groups(widths: Sequence[int]) -> int:
+    common = math.gcd(*widths)
+    return max((g for g in range(1, 33) if common % g == 0 and common // g >= 4), default=1)
+
+
+def _check_unet(
+    widths: Sequence[int],
+    sizes: Sequence[int],
+    attention: Sequence[int],
+    head_dim: int,
+    groups: int,
+    layers: int,
+    dropout: float,
+) -> None:
+    for width in widths:
+        if width < 1 or groups < 1 or width % groups:
+            raise ValueError(
+                f"norm_groups {groups} does not divide the {width} channels of block_out_channels"
+            )
+    for size in attention:
+        if size not in sizes:
+            raise ValueError(f"attention at feature-map size {size}, but the levels have sizes {list(sizes)}")
+        if widths[sizes.index(size)] % head_dim:
+            width = widths[sizes.index(size)]
+            raise ValueError(
+                f"attention_head_dim {head_dim} does not divide the {width} channels at size {size}"
+            )
+    if layers < 1:
+        raise ValueError(f"layers_per_block must be at least 1, got {layers}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+
+
+def _check_labels(num_classes: int | None, labels: Tensor | None) -> None:
+    if num_classes is not None and labels is None:
+        raise ValueError(f"this network is conditioned on {num_classes} classes: give labels")
+    if num_classes is None and labels is not None:
+        raise ValueError("this network has no classes: labels must be None")
+
+
+def _zero(layer: nn.Module) -> None:
+    """Start from F = 0, so that D = c_skip x: the best guess that knows nothing but the data's variance."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
