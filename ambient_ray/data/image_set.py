@@ -1,0 +1,117 @@
+"""ImageSet: images, their labels and their names, with a hash that says which images these are."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+def content_hash(images: Images, labels: Labels | None) -> str:
+    """Sha256 (hex) of shape, dtype, pixels and labels; names and ids do not count, the order does."""
+    digest = hashlib.sha256(f"{images.shape}{images.dtype.str}".encode())
+    digest.update(np.ascontiguousarray(images).data)
+    if labels is not None:
+        digest.update(b"labels")
+        digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images of one size, in a fixed order, read-only.
+
+    images: uint8 [N,H,W,C], C = 1 (grey) or 3 (RGB), values 0..255
+    labels: int64 [N], class numbers from 0, or None
+    ids: N different names; noise and split are keyed by them, so an image keeps both whatever set it is in
+    content_hash: sha256 hex of shape, dtype, pixels and labels, computed where it is not given
+    name: for logs; class_names: one a class number ("0", "1", ... where the source names none)
+    skipped: the broken files that were left out, as named in the source
+    Raises ValueError when these do not fit together.
+    """
+
+    images: Images
+    labels: Labels | None
+    ids: list[str]
+    content_hash: str = ""
+    name: str = ""
+    class_names: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the parts against each other, freeze the arrays, and fill in what follows from them."""
+        images, ids = self.images, list(self.ids)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+            raise ValueError(f"images must be uint8 [N,H,W,1 or 3], not {images.dtype} {list(images.shape)}")
+        if len(ids) != len(images) or len(set(ids)) != len(ids):
+            raise ValueError(
+                f"{len(images)} images need as many different ids, not {len(set(ids))} of {len(ids)}"
+            )
+        set_field = object.__setattr__  # the dataclass is frozen for everyone else
+        set_field(self, "ids", ids)
+        set_field(self, "images", _frozen(images))
+        if self.labels is None:
+            set_field(self, "class_names", ())
+        else:
+            labels = np.asarray(self.labels, dtype=np.int64)
+            highest = int(labels.max(initial=-1))
+            names = tuple(self.class_names) or tuple(str(label) for label in range(highest + 1))
+            if labels.shape != (len(images),) or labels.min(initial=0) < 0 or highest >= len(names):
+                raise ValueError(f"labels must be [{len(images)}] numbers from 0 to {len(names) - 1}")
+            set_field(self, "labels", _frozen(labels))
+            set_field(self, "class_names", names)
+        if not self.content_hash:
+            set_field(self, "content_hash", content_hash(self.images, self.labels))
+
+    def __len__(self) -> int:
+        """Count of images."""
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W): one image's shape as the network sees it."""
+        _, height, width, channels = self.images.shape
+        return channels, height, width
+
+    @property
+    def num_classes(self) -> int | None:
+        """Count of classes, also of those that a subset has lost; None without labels."""
+        return None if self.labels is None else len(self.class_names)
+
+    def subset(self, indices: Sequence[int] | ArrayLike) -> "ImageSet":
+        """The images at these positions (integers or a mask), in the order given, as a copy of their pixels."""
+        where = np.asarray(indices)
+        where = np.flatnonzero(where) if where.dtype == np.bool_ else where.astype(np.int64)
+        return ImageSet(
+            images=self.images[where],
+            labels=None if self.labels is None else self.labels[where],
+            ids=[self.ids[index] for index in where],
+            name=self.name,
+            class_names=self.class_names,
+        )
+
+    def describe(self) -> str:
+        """One line for logs: name, count, size, channels, classes, files skipped."""
+        channels, height, width = self.shape
+        classes = "no labels" if self.num_classes is None else _count(self.num_classes, "class", "classes")
+        return (
+            f"{self.name or 'images'}: {_count(len(self), 'image')} of {width}x{height}, "
+            f"{_count(channels, 'channel')}, {classes}, {_count(len(self.skipped), 'broken file')} skipped, "
+            "duplicates not looked for"
+        )
+
+
+def _frozen(array: NDArray[Scalar]) -> NDArray[Scalar]:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

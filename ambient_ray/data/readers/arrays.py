@@ -1,0 +1,65 @@
+"""From raw arrays to an ImageSet: the checks that `.npz`, IDX and CIFAR-10 share."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BadContentsError, NoImagesError
+from ..image_set import ImageSet
+from ..picture import Fit, fit_array
+
+MAX_CLASSES = 65_536  # above it, the "labels" are something else, and a network's class table would not fit
+
+
+def index_ids(count: int) -> list[str]:
+    """Ids of images that have no names: their position, zero-padded so that sorting keeps it ("000000", ...)."""
+    width = max(6, len(str(count - 1)))
+    return [f"{index:0{width}d}" for index in range(count)]
+
+
+def image_set_of_arrays(
+    images: NDArray[np.generic],
+    labels: NDArray[np.generic] | None,
+    *,
+    where: str,
+    name: str,
+    fit: Fit,
+    class_names: tuple[str, ...] = (),
+) -> ImageSet:
+    """uint8 [N,H,W] or [N,H,W,1 or 3], and integer labels [N], checked, fitted and named; `where` begins every error.
+
+    Raises BadContentsError, or NoImagesError for N = 0.
+    """
+    if images.dtype != np.uint8:
+        raise BadContentsError(f"{where} holds images as {images.dtype}: expected uint8, values 0 to 255")
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape[1:]:
+        raise BadContentsError(
+            f"{where} holds images of shape {list(images.shape)}: expected [N,H,W], or [N,H,W,C] with C = 1 or 3"
+        )
+    if not len(images):
+        raise NoImagesError(f"{where} holds no images: expected one or more")
+    return ImageSet(
+        images=fit_array(images, fit),
+        labels=None
+        if labels is None
+        else _labels(labels, len(images), where, len(class_names) or MAX_CLASSES),
+        ids=index_ids(len(images)),
+        name=name,
+        class_names=class_names,
+    )
+
+
+def _labels(labels: NDArray[np.generic], count: int, where: str, classes: int) -> NDArray[np.int64]:
+    if labels.shape not in ((count,), (count, 1)):
+        raise BadContentsError(
+            f"{where} holds labels of shape {list(labels.shape)} for {count:,} images: expected [{count}]"
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise BadContentsError(f"{where} holds labels as {labels.dtype}: expected whole numbers from 0")
+    numbers = labels.reshape(count).astype(np.int64)
+    if numbers.min() < 0 or numbers.max() >= classes:
+        raise BadContentsError(
+            f"{where} holds labels from {numbers.min()} to {numbers.max()}: expected classes numbered from 0 to {classes - 1} or less"
+        )
+    return numbers

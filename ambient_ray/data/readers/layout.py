@@ -1,0 +1,85 @@
+"""What the names of image files say: their ids, their classes, and which folders are only wrapping.
+
+The rules, the same for a folder and for a zip:
+1. Hidden files and folders (".x"), `__MACOSX` and what is not named like an image do not count.
+2. A single folder that holds everything is looked through, again and again: it is wrapping, not a class.
+3. No sub-folders: no labels. Sub-folders: the first level are the classes, deeper levels are part of the ids.
+4. Where the first level is nothing but splits (`train/`, `test/`, `val/`, ...), all are read together, since the
+   training subset is drawn later, and the classes are the level below. `path/train` reads one of them alone.
+5. Images beside folders of images are refused: nothing says what class they would be.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import MixedLayoutError
+
+SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev"})
+JUNK = frozenset({"__MACOSX"})
+
+
+@dataclass(frozen=True)
+class Layout:
+    """names: as in the source, in the order of `ids`; ids: sorted; labels int64 [N] or None; class_names in label order."""
+
+    names: list[str]
+    ids: list[str]
+    labels: NDArray[np.int64] | None
+    class_names: tuple[str, ...]
+
+
+def is_image_name(name: str, suffixes: frozenset[str]) -> bool:
+    """Whether a path relative to the source ("cats/1.png") is to be read as an image."""
+    parts = name.split("/")
+    hidden = any(part.startswith(".") or part in JUNK for part in parts)
+    return not hidden and "." in parts[-1] and "." + parts[-1].rsplit(".", 1)[1].lower() in suffixes
+
+
+def arrange(names: Iterable[str], where: str) -> Layout:
+    """Names of images relative to the source, one or more -> Layout. Raises MixedLayoutError by rules 4 and 5."""
+    names = sorted(names)
+    parts = {name: name.split("/") for name in names}
+    while all(len(path) > 1 for path in parts.values()) and len({path[0] for path in parts.values()}) == 1:
+        parts = {name: path[1:] for name, path in parts.items()}
+    folders = parts
+    if _folders(parts, where) and all(path[0].lower() in SPLITS for path in parts.values()):
+        folders = {name: path[1:] for name, path in parts.items()}
+        _check_splits(parts, where)
+    ids = ["/".join(parts[name]) for name in names]
+    classes = _folders(folders, where)
+    if len(classes) < 2:
+        return Layout(names, ids, None, ())
+    number = {name: label for label, name in enumerate(classes)}
+    labels = np.array([number[folders[name][0]] for name in names], dtype=np.int64)
+    return Layout(names, ids, labels, tuple(classes))
+
+
+def _folders(parts: Mapping[str, Sequence[str]], where: str) -> list[str]:
+    """First-level folders, sorted; none if all images lie directly; an error if only some do."""
+    direct = next((name for name, path in parts.items() if len(path) == 1), None)
+    nested = next((name for name, path in parts.items() if len(path) > 1), None)
+    if direct is not None and nested is not None:
+        raise MixedLayoutError(
+            f"{where} holds images both beside folders ({direct}) and inside them ({nested}), so their classes are unclear: "
+            "put every image into the folder of its class, or all of them into one folder"
+        )
+    return [] if nested is None else sorted({path[0] for path in parts.values()})
+
+
+def _check_splits(parts: Mapping[str, Sequence[str]], where: str) -> None:
+    """Refuse splits whose classes differ, as where a `test/` lies unsorted: one of them must have the classes of all."""
+    classes: dict[str, set[str]] = {}
+    for path in parts.values():
+        classes.setdefault(path[0], set()).update(path[1:2] if len(path) > 2 else ())
+    everything = set().union(*classes.values())
+    if all(found != everything for found in classes.values()):
+        largest = max(sorted(classes), key=lambda split: len(classes[split]))
+        name, path = next((name, path) for name, path in parts.items() if path[0] == largest)
+        wrapping = name.removesuffix("/".join(path))
+        raise MixedLayoutError(
+            f"{where} is split into {', '.join(sorted(classes))}, and none of them has the classes of all: "
+            f"name the one to read, e.g. {where}/{wrapping}{largest}"
+        )

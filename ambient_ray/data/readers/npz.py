@@ -1,0 +1,60 @@
+"""Images in a NumPy archive (`np.savez`), never unpickled."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BadContentsError, BrokenFileError, UnreadableFileError
+from ..image_set import ImageSet
+from ..picture import Fit
+from .arrays import image_set_of_arrays
+
+# Names of (images, labels), the first found counts; labels may be missing.
+KEYS = (
+    ("images", "labels"),
+    ("x", "y"),
+    ("x_train", "y_train"),
+    ("train_images", "train_labels"),
+    ("arr_0", "arr_1"),
+)
+
+
+def read_npz(path: Path, fit: Fit) -> ImageSet:
+    """Images uint8 [N,H,W] or [N,H,W,C] and labels, under one of the pairs of names in `KEYS`.
+
+    Raises BrokenFileError (damaged), BadContentsError (names, dtypes, shapes, or arrays that would need pickle),
+    UnreadableFileError.
+    """
+    advice = "save it again with np.savez(path, images=..., labels=...)"
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            if not isinstance(held, np.lib.npyio.NpzFile):
+                raise BadContentsError(f"{path} holds one bare array: {advice}")
+            pair = next((pair for pair in KEYS if pair[0] in held.files), None)
+            if pair is None:
+                raise BadContentsError(
+                    f"{path} holds {', '.join(held.files) or 'no arrays'}: expected the names images and labels "
+                    "(or x and y, or arr_0)"
+                )
+            images = _member(held, pair[0], path)
+            labels = _member(held, pair[1], path) if pair[1] in held.files else None
+    except PermissionError as error:
+        raise UnreadableFileError(f"{path} cannot be read: {error.strerror}") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, MemoryError) as error:
+        raise BrokenFileError(str(path), str(error) or "truncated", advice) from error
+    return image_set_of_arrays(images, labels, where=str(path), name=path.stem, fit=fit)
+
+
+def _member(held: "np.lib.npyio.NpzFile", name: str, path: Path) -> NDArray[np.generic]:
+    try:
+        array: NDArray[np.generic] = held[name]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise BadContentsError(
+            f"{path} holds {name} as Python objects, which are never unpickled: save a plain array of one shape and dtype"
+        ) from error
+    return array

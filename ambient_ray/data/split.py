@@ -1,0 +1,118 @@
+"""The training subset S and the held-out images: seeded, stratified, nested, and free of exact duplicates."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import TooFewImagesError
+from .image_set import ImageSet
+
+# With fewer, the held-out images have no covariance and no second nearest neighbour, so no score is defined. How many
+# are enough for a useful score is not said here but by the confidence intervals of the evaluation.
+MIN_HELDOUT = 2
+
+
+@dataclass(frozen=True)
+class Split:
+    """train: the subset S; heldout: all other images; both in the order of their ids.
+
+    duplicates: groups of ids with identical pixels. Only the first of each group is in `train` or `heldout`.
+    """
+
+    train: ImageSet
+    heldout: ImageSet
+    duplicates: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def dropped(self) -> int:
+        """Count of images left out because they equal another."""
+        return sum(len(group) - 1 for group in self.duplicates)
+
+    def describe(self) -> str:
+        """One line for logs."""
+        return (
+            f"{self.train.name or 'images'}: {len(self.train):,} for training, {len(self.heldout):,} held out, "
+            f"{self.dropped:,} exact duplicates dropped"
+        )
+
+
+def split(image_set: ImageSet, n_train: int, *, seed: int) -> Split:
+    """Draw n_train images for training, hold out the rest, after dropping exact duplicates from both.
+
+    Which images are drawn depends on (seed, ids, labels, pixels' equality) alone: not on the order of `image_set`.
+    Every class gets its exact share of n_train rounded up or down. For one seed, subsets are **nested**: that of 100
+    images is part of that of 300, with classes or without.
+    Raises TooFewImagesError if n_train < 1 or fewer than 2 images would be held out.
+    """
+    unique, duplicates = _without_duplicates(image_set)
+    largest = len(unique) - MIN_HELDOUT
+    if not 1 <= n_train <= largest:
+        dropped = (
+            f" after {len(image_set) - len(unique):,} exact duplicates are dropped" if duplicates else ""
+        )
+        advice = f"choose 1 to {largest:,}" if largest >= 1 else "give more images"
+        raise TooFewImagesError(
+            f"dataset.n_train={n_train}: the set has {len(unique):,} images{dropped}, of which at least {MIN_HELDOUT} "
+            f"must be held out; {advice}"
+        )
+    drawn = np.zeros(len(image_set), dtype=np.bool_)
+    drawn[_draw(image_set, unique, n_train, seed)] = True
+    return Split(
+        train=image_set.subset([index for index in unique if drawn[index]]),
+        heldout=image_set.subset([index for index in unique if not drawn[index]]),
+        duplicates=duplicates,
+    )
+
+
+def _without_duplicates(image_set: ImageSet) -> tuple[list[int], tuple[tuple[str, ...], ...]]:
+    """Positions in the order of their ids, one for each different picture, and the groups of ids of equal pictures."""
+    groups: dict[bytes, list[int]] = {}
+    for index in sorted(range(len(image_set)), key=image_set.ids.__getitem__):
+        pixels = hashlib.blake2b(image_set.images[index].tobytes(), digest_size=32).digest()
+        groups.setdefault(pixels, []).append(index)
+    equal = tuple(
+        tuple(image_set.ids[index] for index in group) for group in groups.values() if len(group) > 1
+    )
+    return [group[0] for group in groups.values()], equal
+
+
+def _draw(image_set: ImageSet, unique: list[int], n_train: int, seed: int) -> list[int]:
+    """Positions of n_train images: each class in an order of its own, by hash; the quotas say how far into each."""
+    classes: dict[int, list[int]] = {}
+    for index in unique:
+        label = 0 if image_set.labels is None else int(image_set.labels[index])
+        classes.setdefault(label, []).append(index)
+    order = sorted(classes, key=lambda label: _rank(seed, "class", str(label)))
+    drawn = []
+    for label, quota in zip(order, quotas([len(classes[label]) for label in order], n_train), strict=True):
+        members = sorted(classes[label], key=lambda index: _rank(seed, "image", image_set.ids[index]))
+        drawn += members[:quota]
+    return drawn
+
+
+def _rank(seed: int, kind: str, name: str) -> bytes:
+    text = f"{int(seed)}/{kind}/{name}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=16, person=b"ambient-split-1").digest()
+
+
+def quotas(sizes: Sequence[int], n: int) -> NDArray[np.int64]:
+    """How many of n come from each class: sum n, each within less than 1 of n * size / sum(sizes), monotone in n.
+
+    Largest remainders would keep the same bounds, but may take an image from a class when n grows (the Alabama paradox),
+    and subsets would not be nested. So seats are given one at a time, each to the class with the earliest deadline
+    among those that are due (R. Tijdeman 1980, "The chairman assignment problem", Discrete Mathematics 32).
+    """
+    size = np.asarray(sizes, dtype=np.int64)
+    total, given = int(size.sum()), np.zeros(len(size), dtype=np.int64)
+    if len(size) == 1:
+        return np.array([n], dtype=np.int64)
+    scale = 2 * len(size) - 2
+    for seat in range(1, n + 1):
+        # Tijdeman's x_c = lambda_c * seat - given_c, as the integer scale * total * x_c: no rounding decides a seat.
+        claim = scale * (size * seat - given * total)
+        deadline = np.where(claim >= total, ((scale - 1) * total - claim) / size, np.inf)
+        given[np.argmin(deadline)] += 1
+    return given
