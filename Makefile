@@ -1,0 +1,40 @@
+# make search   set up, search on the built-in digits, and answer
+# make test     set up, then lint, types, layers and all tests
+# make ui       MLflow's pages over what was searched
+# make bench    the benchmarks, briefly
+# make clean    remove the environment and caches; outputs/ stays
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/ready
+ARGS   ?=
+
+.PHONY: search test fast ui bench clean
+
+search: $(READY)
+	$(BIN)/python -m ambient_ray.search $(ARGS)
+
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+fast: $(READY)
+	$(BIN)/python -m pytest -m "not e2e"
+
+ui: $(READY)
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/outputs/mlflow.db --port 5000
+
+bench: $(READY)
+	for script in benchmarks/*.py; do $(BIN)/python $$script --quick || exit 1; done
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+# The environment is made once, and made again only when pyproject.toml has changed.
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@

@@ -1,0 +1,1 @@
+"""Hydra's defaults; `python -m ambient_ray.search --cfg job` prints them resolved."""

@@ -1,0 +1,146 @@
+"""What a user may set, with its types and ranges: the configuration after Hydra has composed it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from .command import ConfigurationError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+
+
+class DatasetConfig(_Section):
+    """Which images: a built-in set by `name`, or a folder, zip, .npz or IDX file by `path`."""
+
+    name: str | None = None
+    path: str | None = None
+    resolution: int | None = Field(None, ge=4, le=4096)
+    channels: Literal[1, 3] | None = None
+    n_train: int = Field(ge=1)
+    skip_broken: bool = False
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "DatasetConfig":
+        if self.path is None and self.name is None:
+            raise ValueError("set dataset.path to a folder, zip, .npz or IDX file, or dataset.name to a built-in set")
+        return self
+
+    @property
+    def source(self) -> str:
+        """What `load_images` takes: the path if there is one, else the name."""
+        return self.path if self.path is not None else str(self.name)
+
+
+class EvaluationConfig(_Section):
+    """How candidates are scored."""
+
+    features: str | dict[str, Any] = "auto"
+    reference: Literal["heldout", "full", "train"] = "heldout"
+    samples: int = Field(ge=16)
+    sample_steps: int = Field(18, ge=2)
+    sample_batch: int = Field(256, ge=1)
+    fidelity: str = "fd"
+    memorization: str = "f_mem"
+    tolerance: float = Field(0.05, ge=0)
+
+
+class TrialConfig(_Section):
+    """The shape of a trial and how long it runs."""
+
+    workers: int = Field(1, ge=1)
+    cpus_per_worker: float = Field(1, gt=0)
+    gpus_per_worker: float = Field(0, ge=0)
+    rungs: list[int] = Field(min_length=1)
+    reduction_factor: float = Field(2.0, gt=1)
+    rung_values: list[list[str]] | None = None
+    max_concurrent: int | None = Field(None, ge=1)
+    max_failures: int = Field(1, ge=0)
+
+    @field_validator("rungs")
+    @classmethod
+    def _increasing(cls, rungs: list[int]) -> list[int]:
+        if any(b <= a for a, b in zip([0, *rungs], rungs, strict=False)):
+            raise ValueError("must be above 0 and strictly increasing (training images seen at each rung)")
+        return rungs
+
+    @model_validator(mode="after")
+    def _values_for_rungs(self) -> "TrialConfig":
+        if self.rung_values is not None and (len(self.rung_values) != len(self.rungs) or not all(self.rung_values)):
+            raise ValueError(f"rung_values must name the scores that count for each of the {len(self.rungs)} rungs")
+        return self
+
+
+class TrackingConfig(_Section):
+    """Where MLflow keeps runs and models. Without a uri: one SQLite file in the output folder."""
+
+    uri: str | None = None
+    model_name: str | None = None
+
+
+class Configuration(_Section):
+    """Everything a search needs."""
+
+    study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    output_dir: AbsolutePath
+    storage: str | None = None
+    seed: int = Field(ge=0)
+    trials: int = Field(ge=1)
+    search_space: str
+    search_spaces: AbsolutePath | None = None
+    space: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    dry_run: bool = False
+    address: str | None = None
+    dataset: DatasetConfig
+    backbone: dict[str, Any]
+    training: dict[str, Any]
+    evaluation: EvaluationConfig
+    trial: TrialConfig
+    sampler: dict[str, Any]
+    tracking: TrackingConfig
+
+    @property
+    def folder(self) -> Path:
+        """Where this study keeps its storage, checkpoints and report."""
+        return self.output_dir / self.study
+
+    @property
+    def storage_url(self) -> str:
+        """The Optuna storage: a journal file in the study's folder unless a URL is given."""
+        return self.storage or f"journal:{self.folder / 'study.journal'}"
+
+    @property
+    def model_name(self) -> str:
+        """The registered model's name: the study's, unless another is given."""
+        return self.tracking.model_name or self.study
+
+
+def validate(content: Mapping[str, Any]) -> Configuration:
+    """Check types and ranges.
+
+    Args:
+        content: the composed configuration, plain containers.
+
+    Raises:
+        ConfigurationError: one sentence with the key, what was expected and what was given.
+    """
+    try:
+        return Configuration.model_validate(dict(content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            raise ConfigurationError(f"unknown configuration key {key!r} (--cfg job prints every key)") from error
+        given = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
+        raise ConfigurationError(f"{key}: {message[0].lower()}{message[1:]}{given}") from error

@@ -1,0 +1,98 @@
+"""Ray Tune's view of a study: it asks for configurations, and hands on what trials report.
+
+Ray's own OptunaSearch cannot hold two objectives: a missing score leaves its trial RUNNING for ever, and a trial
+that stopped early counts as complete. Here the study is the truth, and this adapter only translates.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from ray.tune.search import Searcher
+
+from .records import RungRecord, TrialRecord
+from .space import Space
+from .study import Study
+
+
+class Listener(Protocol):
+    """Whoever wants to know what happens to trials: the tracking, the display. Called in the driver, in order."""
+
+    def trial_started(self, trial: TrialRecord, resumed: bool) -> None:
+        """A trial is handed to Tune: a new one, or one that a dead search left."""
+
+    def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
+        """A rung's scores are in the study."""
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        """A trial is finished, stopped or failed."""
+
+
+class StudySearcher(Searcher):
+    """Ask and tell between Ray Tune and a `Study`.
+
+    Args:
+        study: where trials come from and go to.
+        space: what is searched.
+        rungs: training length at each rung, in images.
+        unfinished: trials of a dead search, to be taken up before new ones are asked for.
+        listeners: who is told.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        space: Space,
+        rungs: Sequence[int],
+        unfinished: Sequence[TrialRecord] = (),
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        super().__init__()
+        self._study, self._space, self._rungs = study, space, tuple(rungs)
+        self._unfinished, self._listeners = list(unfinished), tuple(listeners)
+        self._numbers: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        """The configuration of the next trial, as the trial's driver takes it."""
+        resumed = bool(self._unfinished)
+        trial = self._unfinished.pop(0) if resumed else self._study.ask(self._space)
+        self._numbers[trial_id] = trial.number
+        for listener in self._listeners:
+            listener.trial_started(trial, resumed)
+        return {"number": trial.number, "arm": trial.arm, "settings": dict(trial.settings)}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """A rung, or the end of a trial."""
+        number = self._numbers[trial_id]
+        for rung in result.get("rungs", ()):
+            record = RungRecord(**rung)
+            if record.rung not in [r.rung for r in self._study.trial(number).rungs]:
+                self._study.record_rung(number, record)
+                self._tell_rung(number, record)
+        if "state" in result:
+            self._end(number, result)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tune has seen the last of a trial. One that never said how it ended has failed."""
+        number = self._numbers.pop(trial_id)
+        if self._study.trial(number).state == "running":
+            reason = "its driver ended without a word; see Ray's logs" if error else "it ended without reporting how"
+            self._end(number, {"state": "failed", "reason": reason})
+
+    def _tell_rung(self, number: int, record: RungRecord) -> None:
+        for listener in self._listeners:
+            listener.rung_scored(self._study.trial(number), record)
+
+    def _end(self, number: int, result: Mapping[str, Any]) -> None:
+        if self._study.trial(number).state != "running":
+            return
+        rungs = self._study.trial(number).rungs
+        seen = rungs[-1].images_seen if rungs else 0
+        self._study.finish(number, result["state"], result.get("reason", ""), rungs_left=1 - seen / self._rungs[-1])
+        for listener in self._listeners:
+            listener.trial_ended(self._study.trial(number))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study's storage is the truth, not Ray's experiment state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, for the same reason."""
