@@ -1,4 +1,4 @@
-"""Images in: readers to `ImageSet`, the split into training subset S and held-out images, and the noise bank S_tn."""
+"""Images in: readers to `ImageSet`, the split into training subset and held-out images, the noise bank."""
 
 from .errors import (
     BadContentsError,

@@ -16,7 +16,7 @@ class NoImagesError(UserError):
 
 
 class UnreadableFileError(UserError):
-    """The operating system refuses a file or folder (permissions, a failing disk); never skipped as broken."""
+    """A file or folder that the operating system refuses (permissions, disk); never skipped as broken."""
 
 
 class BrokenFileError(UserError):

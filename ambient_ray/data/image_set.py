@@ -85,7 +85,7 @@ class ImageSet:
         return None if self.labels is None else len(self.class_names)
 
     def subset(self, indices: Sequence[int] | ArrayLike) -> "ImageSet":
-        """The images at these positions (integers or a mask), in the order given, as a copy of their pixels."""
+        """The images at these positions (integers or a mask), in the order given; their pixels are copied."""
         where = np.asarray(indices)
         where = np.flatnonzero(where) if where.dtype == np.bool_ else where.astype(np.int64)
         return ImageSet(

@@ -19,7 +19,7 @@ def to_float(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def to_uint8(x: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """round((x + 1) * 127.5) clipped to 0..255: float [N,C,H,W] -> uint8 [N,H,W,C]; the inverse of `to_float`.
+    """round((x + 1) * 127.5) clipped to 0..255: float [N,C,H,W] -> uint8 [N,H,W,C]; inverse of `to_float`.
 
     Infinities are clipped. Raises ValueError for NaN, for another dtype or another count of dimensions.
     """

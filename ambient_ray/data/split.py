@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from .errors import TooFewImagesError
 from .image_set import ImageSet
 
-# With fewer, the held-out images have no covariance and no second nearest neighbour, so no score is defined. How many
-# are enough for a useful score is not said here but by the confidence intervals of the evaluation.
+# With fewer, the held-out images have no covariance and no second nearest neighbour, so no score is defined.
+# How many are enough for a useful score is not said here but by the confidence intervals of the evaluation.
 MIN_HELDOUT = 2
 
 
@@ -34,17 +34,17 @@ class Split:
     def describe(self) -> str:
         """One line for logs."""
         return (
-            f"{self.train.name or 'images'}: {len(self.train):,} for training, {len(self.heldout):,} held out, "
-            f"{self.dropped:,} exact duplicates dropped"
+            f"{self.train.name or 'images'}: {len(self.train):,} for training, "
+            f"{len(self.heldout):,} held out, {self.dropped:,} exact duplicates dropped"
         )
 
 
 def split(image_set: ImageSet, n_train: int, *, seed: int) -> Split:
     """Draw n_train images for training, hold out the rest, after dropping exact duplicates from both.
 
-    Which images are drawn depends on (seed, ids, labels, pixels' equality) alone: not on the order of `image_set`.
-    Every class gets its exact share of n_train rounded up or down. For one seed, subsets are **nested**: that of 100
-    images is part of that of 300, with classes or without.
+    Which images are drawn depends on (seed, ids, labels, pixels' equality) alone: not on the order of
+    `image_set`. Every class gets its exact share of n_train rounded up or down. For one seed, subsets are
+    **nested**: that of 100 images is part of that of 300, with classes or without.
     Raises TooFewImagesError if n_train < 1 or fewer than 2 images would be held out.
     """
     unique, duplicates = _without_duplicates(image_set)
@@ -55,8 +55,8 @@ def split(image_set: ImageSet, n_train: int, *, seed: int) -> Split:
         )
         advice = f"choose 1 to {largest:,}" if largest >= 1 else "give more images"
         raise TooFewImagesError(
-            f"dataset.n_train={n_train}: the set has {len(unique):,} images{dropped}, of which at least {MIN_HELDOUT} "
-            f"must be held out; {advice}"
+            f"dataset.n_train={n_train}: the set has {len(unique):,} images{dropped}, "
+            f"of which at least {MIN_HELDOUT} must be held out; {advice}"
         )
     drawn = np.zeros(len(image_set), dtype=np.bool_)
     drawn[_draw(image_set, unique, n_train, seed)] = True
@@ -68,7 +68,7 @@ def split(image_set: ImageSet, n_train: int, *, seed: int) -> Split:
 
 
 def _without_duplicates(image_set: ImageSet) -> tuple[list[int], tuple[tuple[str, ...], ...]]:
-    """Positions in the order of their ids, one for each different picture, and the groups of ids of equal pictures."""
+    """Positions of different pictures, in the order of their ids, and the groups of ids of equal pictures."""
     groups: dict[bytes, list[int]] = {}
     for index in sorted(range(len(image_set)), key=image_set.ids.__getitem__):
         pixels = hashlib.blake2b(image_set.images[index].tobytes(), digest_size=32).digest()
@@ -80,7 +80,7 @@ def _without_duplicates(image_set: ImageSet) -> tuple[list[int], tuple[tuple[str
 
 
 def _draw(image_set: ImageSet, unique: list[int], n_train: int, seed: int) -> list[int]:
-    """Positions of n_train images: each class in an order of its own, by hash; the quotas say how far into each."""
+    """Positions of n_train images: each class in an order of its own, by hash, as far as its quota."""
     classes: dict[int, list[int]] = {}
     for index in unique:
         label = 0 if image_set.labels is None else int(image_set.labels[index])
@@ -99,11 +99,12 @@ def _rank(seed: int, kind: str, name: str) -> bytes:
 
 
 def quotas(sizes: Sequence[int], n: int) -> NDArray[np.int64]:
-    """How many of n come from each class: sum n, each within less than 1 of n * size / sum(sizes), monotone in n.
+    """How many of n come from each class: sum n, each less than 1 from n * size / sum(sizes), monotone in n.
 
-    Largest remainders would keep the same bounds, but may take an image from a class when n grows (the Alabama paradox),
-    and subsets would not be nested. So seats are given one at a time, each to the class with the earliest deadline
-    among those that are due (R. Tijdeman 1980, "The chairman assignment problem", Discrete Mathematics 32).
+    Largest remainders would keep the same bounds, but may take an image from a class when n grows (the
+    Alabama paradox), and subsets would not be nested. So seats are given one at a time, each to the class
+    with the earliest deadline among those that are due (R. Tijdeman 1980, "The chairman assignment problem",
+    Discrete Mathematics 32).
     """
     size = np.asarray(sizes, dtype=np.int64)
     total, given = int(size.sum()), np.zeros(len(size), dtype=np.int64)
@@ -111,7 +112,8 @@ def quotas(sizes: Sequence[int], n: int) -> NDArray[np.int64]:
         return np.array([n], dtype=np.int64)
     scale = 2 * len(size) - 2
     for seat in range(1, n + 1):
-        # Tijdeman's x_c = lambda_c * seat - given_c, as the integer scale * total * x_c: no rounding decides a seat.
+        # Tijdeman's x_c = lambda_c * seat - given_c, as the integer scale * total * x_c: no rounding decides
+        # a seat.
         claim = scale * (size * seat - given * total)
         deadline = np.where(claim >= total, ((scale - 1) * total - claim) / size, np.inf)
         given[np.argmin(deadline)] += 1

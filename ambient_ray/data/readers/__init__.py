@@ -31,10 +31,13 @@ def load_images(
 ) -> ImageSet:
     """Images from a path, or a built-in data set by its name ("digits"; a folder of that name is "./digits").
 
-    path: a folder or zip of images (sub-folders are classes: readers/layout.py; `some.zip/train` reads one folder of a
-        zip), `.npz`, an IDX file or a folder of them, CIFAR-10's binary version as folder or .tar.gz
-    resolution: centre crop to a square and scale to this side; None keeps the images, which must then be of one size
-    skip_broken: leave out broken picture files and name them in `ImageSet.skipped`, instead of an error that names the first
+    path: a folder or zip of images (sub-folders are classes: readers/layout.py; `some.zip/train` reads one
+        folder of a zip), `.npz`, an IDX file or a folder of them, CIFAR-10's binary version as folder or
+        .tar.gz
+    resolution: centre crop to a square and scale to this side; None keeps the images, which must then be of
+        one size
+    skip_broken: leave out broken picture files and name them in `ImageSet.skipped`, instead of an error that
+        names the first
     channels: 1 or 3 converts every image; None keeps what they have, which must then be the same for all
     Returns an ImageSet in a fixed order (by id). What pictures become, mode by mode: picture.py.
     Raises one of the errors of errors.py, all of them `UserError`, in one sentence that says what to do.
@@ -100,6 +103,6 @@ def _reader_of_file(path: Path) -> Reader | None:
 
 def _unknown(given: str | Path, path: Path) -> str:
     return (
-        f"{str(given)!r} is neither a built-in data set ({', '.join(sorted(BUILT_IN))}) nor a path that exists "
-        f"({path.absolute()}): check the spelling, or give {EXPECTED}"
+        f"{str(given)!r} is neither a built-in data set ({', '.join(sorted(BUILT_IN))}) "
+        f"nor a path that exists ({path.absolute()}): check the spelling, or give {EXPECTED}"
     )

@@ -11,7 +11,7 @@ MAX_CLASSES = 65_536  # above it, the "labels" are something else, and a network
 
 
 def index_ids(count: int) -> list[str]:
-    """Ids of images that have no names: their position, zero-padded so that sorting keeps it ("000000", ...)."""
+    """Ids of images that have no names: their position, zero-padded so that sorting keeps it."""
     width = max(6, len(str(count - 1)))
     return [f"{index:0{width}d}" for index in range(count)]
 
@@ -25,7 +25,7 @@ def image_set_of_arrays(
     fit: Fit,
     class_names: tuple[str, ...] = (),
 ) -> ImageSet:
-    """uint8 [N,H,W] or [N,H,W,1 or 3], and integer labels [N], checked, fitted and named; `where` begins every error.
+    """uint8 [N,H,W] or [N,H,W,1 or 3] and integer labels [N], checked and fitted; `where` begins every error.
 
     Raises BadContentsError, or NoImagesError for N = 0.
     """
@@ -33,14 +33,16 @@ def image_set_of_arrays(
         raise BadContentsError(f"{where} holds images as {images.dtype}: expected uint8, values 0 to 255")
     if images.ndim == 3:
         images = images[..., None]
+    pixels = images.astype(np.uint8, copy=False)
     if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape[1:]:
         raise BadContentsError(
-            f"{where} holds images of shape {list(images.shape)}: expected [N,H,W], or [N,H,W,C] with C = 1 or 3"
+            f"{where} holds images of shape {list(images.shape)}: "
+            "expected [N,H,W], or [N,H,W,C] with C = 1 or 3"
         )
     if not len(images):
         raise NoImagesError(f"{where} holds no images: expected one or more")
     return ImageSet(
-        images=fit_array(images, fit),
+        images=fit_array(pixels, fit),
         labels=None
         if labels is None
         else _labels(labels, len(images), where, len(class_names) or MAX_CLASSES),
@@ -60,6 +62,7 @@ def _labels(labels: NDArray[np.generic], count: int, where: str, classes: int) -
     numbers = labels.reshape(count).astype(np.int64)
     if numbers.min() < 0 or numbers.max() >= classes:
         raise BadContentsError(
-            f"{where} holds labels from {numbers.min()} to {numbers.max()}: expected classes numbered from 0 to {classes - 1} or less"
+            f"{where} holds labels from {numbers.min()} to {numbers.max()}: "
+            f"expected classes numbered from 0, at most {classes - 1}"
         )
     return numbers

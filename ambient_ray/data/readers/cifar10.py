@@ -1,7 +1,8 @@
-"""CIFAR-10 in its published binary version (www.cs.toronto.edu/~kriz/cifar.html); the pickled Python version is refused.
+"""CIFAR-10 in its published binary version (cs.toronto.edu/~kriz/cifar.html); the pickled one is refused.
 
-A record is one label byte and 3,072 pixel bytes: the red, green and blue planes of 32x32. The training images are
-`data_batch_1.bin` to `data_batch_5.bin`, read in this order, so that image 000123 is number 123 everywhere.
+A record is one label byte and 3,072 pixel bytes: the red, green and blue planes of 32x32. The training images
+are `data_batch_1.bin` to `data_batch_5.bin`, read in this order, so that image 000123 is number 123
+everywhere.
 """
 
 import hashlib
@@ -25,12 +26,15 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 
 def cifar10_folder(path: Path) -> Path | None:
-    """The folder of the binary batches: `path` itself or `path/cifar-10-batches-bin`; None if it is neither."""
+    """The folder of the binary batches: `path` or `path/cifar-10-batches-bin`; None if it is neither."""
     return next((folder for folder in (path, path / FOLDER) if (folder / BATCHES[0]).is_file()), None)
 
 
 def read_cifar10_folder(path: Path, fit: Fit) -> ImageSet:
-    """The training images of an unpacked binary version. Raises BrokenFileError, BadContentsError, UnreadableFileError."""
+    """The training images of an unpacked binary version.
+
+    Raises BrokenFileError, BadContentsError, UnreadableFileError.
+    """
 
     def read(name: str) -> bytes:
         try:
@@ -44,7 +48,7 @@ def read_cifar10_folder(path: Path, fit: Fit) -> ImageSet:
 
 
 def read_cifar10_archive(path: Path, fit: Fit, *, md5: str | None = MD5) -> ImageSet:
-    """The training images of `cifar-10-binary.tar.gz`, read in place after its MD5 is checked (`md5=None`: unchecked).
+    """The training images of `cifar-10-binary.tar.gz`, read in place, its MD5 checked (`md5=None`: not).
 
     Raises ChecksumError, BrokenFileError, BadContentsError (another archive), UnreadableFileError.
     """
@@ -58,7 +62,7 @@ def read_cifar10_archive(path: Path, fit: Fit, *, md5: str | None = MD5) -> Imag
 
 
 def _members(path: Path) -> dict[str, bytes]:
-    """Base name -> contents of the batches, in one pass: seeking in a gzipped tar would decompress it again each time."""
+    """Base name -> contents of the batches, in one pass: each seek in a gzipped tar decompresses it again."""
     found: dict[str, bytes] = {}
     try:
         with tarfile.open(path, "r:*") as archive:
@@ -90,7 +94,8 @@ def _check_md5(path: Path, md5: str) -> None:
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != md5:
         raise ChecksumError(
-            f"{path} is not the published cifar-10-binary.tar.gz: its MD5 is {found}, not {md5}; fetch it again"
+            f"{path} is not the published cifar-10-binary.tar.gz: "
+            f"its MD5 is {found}, not {md5}; fetch it again"
         )
 
 

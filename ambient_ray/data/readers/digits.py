@@ -1,4 +1,4 @@
-"""The built-in `digits`: 1,797 handwritten digits of 8x8 pixels, shipped with scikit-learn (UCI, Alpaydin & Kaynak 1998)."""
+"""The built-in `digits`: 1,797 handwritten digits, 8x8 pixels, part of scikit-learn (UCI, Alpaydin 1998)."""
 
 from importlib import import_module
 
@@ -10,7 +10,7 @@ from .arrays import image_set_of_arrays
 
 
 def read_digits(fit: Fit) -> ImageSet:
-    """Grey images [1797,8,8,1], their 17 grey levels 0..16 spread over 0..255, with labels 0..9; nothing is downloaded."""
+    """Grey images [1797,8,8,1], their levels 0..16 spread over 0..255, labels 0..9; nothing is downloaded."""
     held = import_module(
         "sklearn.datasets"
     ).load_digits()  # takes a second to import, so only where it is asked for

@@ -12,7 +12,7 @@ from .pictures import PictureSource, read_pictures
 
 
 def read_folder(path: Path, fit: Fit, *, skip_broken: bool = False) -> ImageSet:
-    """All pictures below a folder, symbolic links followed; ids are their paths inside it, with "/" on every system.
+    """All pictures below a folder, symbolic links followed; ids are their paths inside it, always with "/".
 
     Raises NoImagesError, UnreadableFileError, MixedLayoutError, and what `read_pictures` raises.
     """
@@ -22,7 +22,8 @@ def read_folder(path: Path, fit: Fit, *, skip_broken: bool = False) -> ImageSet:
     if not names:
         held = f"{len(found):,} other files, e.g. {found[0]}" if found else "nothing"
         raise NoImagesError(
-            f"{path} holds no images, but {held}: expected files such as .png or .jpg, directly or in one sub-folder a class"
+            f"{path} holds no images, but {held}: "
+            "expected files such as .png or .jpg, directly or in one sub-folder a class"
         )
 
     def read(name: str) -> bytes:

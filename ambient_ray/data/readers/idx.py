@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST and its descendants (Y. LeCun's description: big-endian header, then raw bytes)."""
+"""IDX files, the format of MNIST and its descendants (Y. LeCun): a big-endian header, then raw bytes."""
 
 import gzip
 import re
@@ -51,9 +51,10 @@ def read_idx_folder(folder: Path, fit: Fit) -> ImageSet:
 
 
 def read_idx(path: Path, fit: Fit, *, name: str = "") -> ImageSet:
-    """An IDX file of images, gzipped or not, with the labels from the file beside it (images-idx3 -> labels-idx1).
+    """An IDX file of images, gzipped or not, labels from the file beside it (images-idx3 -> labels-idx1).
 
-    Raises BrokenFileError (truncated, damaged), BadContentsError (no images, or labels for others), UnreadableFileError.
+    Raises BrokenFileError (truncated, damaged), BadContentsError (no images, or labels for others),
+    UnreadableFileError.
     """
     images = read_array(path)
     if images.ndim < 3:

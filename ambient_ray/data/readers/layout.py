@@ -4,8 +4,9 @@ The rules, the same for a folder and for a zip:
 1. Hidden files and folders (".x"), `__MACOSX` and what is not named like an image do not count.
 2. A single folder that holds everything is looked through, again and again: it is wrapping, not a class.
 3. No sub-folders: no labels. Sub-folders: the first level are the classes, deeper levels are part of the ids.
-4. Where the first level is nothing but splits (`train/`, `test/`, `val/`, ...), all are read together, since the
-   training subset is drawn later, and the classes are the level below. `path/train` reads one of them alone.
+4. Where the first level is nothing but splits (`train/`, `test/`, `val/`, ...), all are read together, since
+   the training subset is drawn later, and the classes are the level below. `path/train` reads one of them
+   alone.
 5. Images beside folders of images are refused: nothing says what class they would be.
 """
 
@@ -23,7 +24,11 @@ JUNK = frozenset({"__MACOSX"})
 
 @dataclass(frozen=True)
 class Layout:
-    """names: as in the source, in the order of `ids`; ids: sorted; labels int64 [N] or None; class_names in label order."""
+    """What to read, and what it is.
+
+    names: as in the source; ids: the names without wrapping, sorted
+    labels: int64 [N] with their class_names, or None
+    """
 
     names: list[str]
     ids: list[str]
@@ -39,7 +44,7 @@ def is_image_name(name: str, suffixes: frozenset[str]) -> bool:
 
 
 def arrange(names: Iterable[str], where: str) -> Layout:
-    """Names of images relative to the source, one or more -> Layout. Raises MixedLayoutError by rules 4 and 5."""
+    """Names of images (at least one) inside the source -> Layout. Raises MixedLayoutError (rules 4, 5)."""
     names = sorted(names)
     parts = {name: name.split("/") for name in names}
     while all(len(path) > 1 for path in parts.values()) and len({path[0] for path in parts.values()}) == 1:
@@ -63,14 +68,15 @@ def _folders(parts: Mapping[str, Sequence[str]], where: str) -> list[str]:
     nested = next((name for name, path in parts.items() if len(path) > 1), None)
     if direct is not None and nested is not None:
         raise MixedLayoutError(
-            f"{where} holds images both beside folders ({direct}) and inside them ({nested}), so their classes are unclear: "
+            f"{where} holds images both beside folders ({direct}) and inside them ({nested}), "
+            "so their classes are unclear: "
             "put every image into the folder of its class, or all of them into one folder"
         )
     return [] if nested is None else sorted({path[0] for path in parts.values()})
 
 
 def _check_splits(parts: Mapping[str, Sequence[str]], where: str) -> None:
-    """Refuse splits whose classes differ, as where a `test/` lies unsorted: one of them must have the classes of all."""
+    """Refuse splits whose classes differ, as where `test/` lies unsorted: one must have the classes of all."""
     classes: dict[str, set[str]] = {}
     for path in parts.values():
         classes.setdefault(path[0], set()).update(path[1:2] if len(path) > 2 else ())

@@ -25,8 +25,8 @@ KEYS = (
 def read_npz(path: Path, fit: Fit) -> ImageSet:
     """Images uint8 [N,H,W] or [N,H,W,C] and labels, under one of the pairs of names in `KEYS`.
 
-    Raises BrokenFileError (damaged), BadContentsError (names, dtypes, shapes, or arrays that would need pickle),
-    UnreadableFileError.
+    Raises BrokenFileError (damaged), BadContentsError (names, dtypes, shapes, or arrays that would need
+    pickle), UnreadableFileError.
     """
     advice = "save it again with np.savez(path, images=..., labels=...)"
     try:
@@ -36,8 +36,8 @@ def read_npz(path: Path, fit: Fit) -> ImageSet:
             pair = next((pair for pair in KEYS if pair[0] in held.files), None)
             if pair is None:
                 raise BadContentsError(
-                    f"{path} holds {', '.join(held.files) or 'no arrays'}: expected the names images and labels "
-                    "(or x and y, or arr_0)"
+                    f"{path} holds {', '.join(held.files) or 'no arrays'}: "
+                    "expected the names images and labels (or x and y, or arr_0)"
                 )
             images = _member(held, pair[0], path)
             labels = _member(held, pair[1], path) if pair[1] in held.files else None
@@ -55,6 +55,7 @@ def _member(held: "np.lib.npyio.NpzFile", name: str, path: Path) -> NDArray[np.g
         if "allow_pickle" not in str(error):
             raise
         raise BadContentsError(
-            f"{path} holds {name} as Python objects, which are never unpickled: save a plain array of one shape and dtype"
+            f"{path} holds {name} as Python objects, which are never unpickled: "
+            "save a plain array of one shape and dtype"
         ) from error
     return array

@@ -1,4 +1,4 @@
-"""A zip of pictures, by the same rules as a folder (layout.py), read in place: nothing is ever extracted to disk."""
+"""A zip of pictures, by the same rules as a folder (layout.py), read in place: nothing is extracted."""
 
 import lzma
 import zipfile
@@ -19,8 +19,8 @@ ENCRYPTED = 0x1
 def read_zip(path: Path, fit: Fit, *, inside: str = "", skip_broken: bool = False) -> ImageSet:
     """All pictures of a zip, or of the folder `inside` it ("train"); ids are their paths inside.
 
-    Raises BrokenFileError if the zip itself is damaged, BadContentsError if it is encrypted or names a file twice,
-    NoImagesError, MixedLayoutError, and what `read_pictures` raises.
+    Raises BrokenFileError if the zip itself is damaged, BadContentsError if it is encrypted or names a file
+    twice, NoImagesError, MixedLayoutError, and what `read_pictures` raises.
     """
     where = f"{path}/{inside}" if inside else str(path)
     try:
@@ -56,7 +56,7 @@ def _entries(archive: zipfile.ZipFile, path: Path, inside: str) -> dict[str, zip
 
 
 def safe_name(name: str) -> str:
-    """An entry's name without "..", ".", empty or absolute parts: it becomes an id, and may become a file name later."""
+    """An entry's name without "..", ".", or empty parts: it becomes an id, and perhaps a file name later."""
     return "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", ".", ".."))
 
 
@@ -88,7 +88,10 @@ def _nothing(archive: zipfile.ZipFile, where: str, inside: str) -> str:
     if inside and tops and not any(name.startswith(f"{inside}/") for name in files):
         return f"{where} does not exist: the zip holds {', '.join(tops[:8])}"
     held = f"{len(files):,} other files, e.g. {files[0]}" if files else "nothing"
-    return f"{where} holds no images, but {held}: expected files such as .png or .jpg, directly or in one folder a class"
+    return (
+        f"{where} holds no images, but {held}: "
+        "expected files such as .png or .jpg, directly or in one folder a class"
+    )
 
 
 def _name(path: Path, inside: str) -> str:
