@@ -153,9 +153,7 @@ def build_backbone(
     except TypeError as error:
         raise ValueError(f"backbone._target_ {target} refuses its arguments: {error}") from error
     if not isinstance(module, nn.Module):
-        raise ValueError(
-            f"backbone._target_ {target} gives a {type(module).__name__}, expected a torch.nn.Module"
-        )
+        raise ValueError(f"backbone._target_ {target} gives a {type(module).__name__}, not a torch.nn.Module")
     return module
 
 

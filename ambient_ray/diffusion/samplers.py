@@ -59,7 +59,7 @@ def heun_sampler(
         gradient: Tensor = (x - d) / level
         return gradient
 
-    levels = karras_schedule(steps, sigma_min, sigma_max, rho).tolist()
+    levels: list[float] = karras_schedule(steps, sigma_min, sigma_max, rho).tolist()
     x = latents * levels[0]
     for now, then in pairwise(levels):
         first = slope(x, now)
@@ -91,7 +91,7 @@ def sample(
     steps: int = 18,
     start: int = 0,
 ) -> npt.NDArray[np.uint8]:
-    """Images start .. start + n - 1 of a latent seed, uint8 [n,H,W,C]; batch_size moves them by rounding only.
+    """Images start .. start + n - 1 of a latent seed, uint8 [n,H,W,C]; whatever batch_size (up to rounding).
 
     shape: (C, H, W); labels: int64 [n] or None. A module is sampled in evaluation mode and put back as it
     was. Every batch has the same shape (the last is padded), so a compiled network compiles once. Raises

@@ -1,0 +1,127 @@
+import pytest
+import torch
+from torch import nn
+
+from ambient_ray.diffusion import AmbientObjective, EDMPrecond, build_backbone
+
+UNET = "ambient_ray.diffusion.backbones.UNet"
+DIT = "ambient_ray.diffusion.backbones.DiT"
+SMALL = {
+    UNET: {
+        "block_out_channels": (16, 32),
+        "layers_per_block": 1,
+        "attention": (4,),
+        "attention_head_dim": 16,
+    },
+    DIT: {"layers": 2, "heads": 2, "head_dim": 8},
+}
+
+
+class MyNet(nn.Module):
+    def __init__(self, channels, resolution, num_classes, width=4):
+        super().__init__()
+        self.net = nn.Conv2d(channels, channels, 3, padding=1)
+        self.width = width
+
+    def forward(self, x, c_noise, labels):
+        return self.net(x)
+
+
+def not_a_module(**kwargs):
+    return 3
+
+
+@pytest.mark.parametrize("target", [UNET, DIT])
+@pytest.mark.parametrize("num_classes", [None, 10])
+def test_every_parameter_learns_and_the_start_is_c_skip_x(target, num_classes):
+    torch.manual_seed(0)
+    net = build_backbone(
+        {"_target_": target, **SMALL[target]}, channels=3, resolution=8, num_classes=num_classes
+    )
+    model = EDMPrecond(net)
+    x, sigma = torch.randn(4, 3, 8, 8), torch.tensor([0.1, 0.5, 1.0, 2.0])
+    labels = None if num_classes is None else torch.tensor([0, 1, 2, 9])
+    skip = 0.25 / (sigma**2 + 0.25)
+    torch.testing.assert_close(model(x, sigma, labels), skip.view(-1, 1, 1, 1) * x)
+
+    for p in model.parameters():  # off the zero start, where the gradient reaches the last layer only
+        nn.init.normal_(p, std=0.1)
+    loss = AmbientObjective(0.5).loss(model, x, torch.randn_like(x), labels=labels)
+    loss.mean().backward()
+    dead = [name for name, p in model.named_parameters() if p.grad is None]
+    assert not dead, "DDP waits for ever for parameters without a gradient"
+
+
+@pytest.mark.parametrize("target", [UNET, DIT])
+def test_the_network_tells_noise_levels_apart_smoothly(target):
+    torch.manual_seed(0)
+    net = build_backbone({"_target_": target, **SMALL[target]}, channels=1, resolution=8)
+    for p in net.parameters():
+        if p.abs().sum() == 0:
+            nn.init.normal_(p, std=0.1)
+    x = torch.randn(1, 1, 8, 8)
+
+    def out(sigma):
+        return net(x, torch.tensor([sigma]).log() / 4)
+
+    with torch.no_grad():
+        base = out(0.5)
+        step, jump = (out(0.505) - base).norm(), (out(2.0) - base).norm()
+    assert 0 < step < 0.5 * jump
+
+
+def test_labels_are_asked_for_exactly_when_there_are_classes():
+    x, c = torch.randn(1, 1, 8, 8), torch.zeros(1)
+    for target in (UNET, DIT):
+        with pytest.raises(ValueError, match="10 classes: give labels"):
+            build_backbone({"_target_": target, **SMALL[target]}, channels=1, resolution=8, num_classes=10)(
+                x, c
+            )
+        with pytest.raises(ValueError, match="no classes"):
+            build_backbone({"_target_": target, **SMALL[target]}, channels=1, resolution=8)(
+                x, c, torch.zeros(1)
+            )
+
+
+def test_a_users_module_plugs_in():
+    net = build_backbone({"_target_": f"{__name__}.MyNet", "width": 9}, channels=2, resolution=5)
+    assert net.width == 9
+    assert EDMPrecond(net)(torch.randn(2, 2, 5, 5), torch.ones(2)).shape == (2, 2, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, "must name a class as package.module.Class, got None"),
+        ({"_target_": "UNet"}, "must name a class"),
+        ({"_target_": "no_such_package.Net"}, "no_such_package.Net cannot be imported"),
+        ({"_target_": "ambient_ray.diffusion.backbones.Nope"}, "has no class or function Nope"),
+        ({"_target_": f"{__name__}.not_a_module"}, "gives a int, not a torch.nn.Module"),
+        ({"_target_": UNET, "depth": 3}, "refuses its arguments.*depth"),
+        ({"_target_": UNET, "block_out_channels": (8,) * 5}, "8 is not divisible by 16; use 1 to 4 levels"),
+        (
+            {"_target_": UNET, "block_out_channels": (30,), "norm_groups": 4},
+            "norm_groups 4 does not divide the 30",
+        ),
+        (
+            {"_target_": UNET, "block_out_channels": (32, 32), "attention": (5,)},
+            r"the levels have sizes \[8, 4\]",
+        ),
+        (
+            {"_target_": UNET, "block_out_channels": (40,), "attention": (8,)},
+            "attention_head_dim 32 does not divide",
+        ),
+        ({"_target_": UNET, "block_out_channels": (32,), "dropout": 1.0}, r"dropout must lie in \[0, 1\)"),
+        ({"_target_": DIT, "patch_size": 3}, "patch_size 3 does not divide the resolution 8"),
+    ],
+)
+def test_what_cannot_be_built_is_one_clear_sentence(config, message):
+    with pytest.raises(ValueError, match=message):
+        build_backbone(config, channels=1, resolution=8)
+
+
+def test_odd_sizes_work_where_they_divide():
+    net = build_backbone({"_target_": UNET, "block_out_channels": (12,)}, channels=1, resolution=7)
+    assert net(torch.randn(1, 1, 7, 7), torch.zeros(1)).shape == (1, 1, 7, 7)
+    net = build_backbone({"_target_": UNET, "block_out_channels": (8, 8, 8)}, channels=1, resolution=28)
+    assert net(torch.randn(1, 1, 28, 28), torch.zeros(1)).shape == (1, 1, 28, 28)
