@@ -33,6 +33,7 @@ class StudySearcher(Searcher):
     Args:
         study: where trials come from and go to.
         space: what is searched.
+        shared: handed to every trial with its own settings (see `drive_trial`).
         rungs: training length at each rung, in images.
         unfinished: trials of a dead search, to be taken up before new ones are asked for.
         listeners: who is told.
@@ -42,13 +43,14 @@ class StudySearcher(Searcher):
         self,
         study: Study,
         space: Space,
+        shared: Mapping[str, Any],
         rungs: Sequence[int],
         unfinished: Sequence[TrialRecord] = (),
         listeners: Sequence[Listener] = (),
     ) -> None:
         super().__init__()
         self._study, self._space, self._rungs = study, space, tuple(rungs)
-        self._unfinished, self._listeners = list(unfinished), tuple(listeners)
+        self._shared, self._unfinished, self._listeners = shared, list(unfinished), tuple(listeners)
         self._numbers: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
@@ -58,7 +60,7 @@ class StudySearcher(Searcher):
         self._numbers[trial_id] = trial.number
         for listener in self._listeners:
             listener.trial_started(trial, resumed)
-        return {"number": trial.number, "arm": trial.arm, "settings": dict(trial.settings)}
+        return {"number": trial.number, "arm": trial.arm, "settings": dict(trial.settings), "shared": self._shared}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """A rung, or the end of a trial."""
@@ -90,6 +92,10 @@ class StudySearcher(Searcher):
         self._study.finish(number, result["state"], result.get("reason", ""), rungs_left=1 - seen / self._rungs[-1])
         for listener in self._listeners:
             listener.trial_ended(self._study.trial(number))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its searcher beside the experiment, which nothing here reads."""
+        return {}
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study's storage is the truth, not Ray's experiment state."""

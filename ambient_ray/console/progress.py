@@ -1,0 +1,164 @@
+"""A search while it runs: a live table on a terminal, one line an event elsewhere."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ambient_ray.tuning.records import Objectives, RungRecord, TrialRecord
+from ambient_ray.tuning.study import Study
+
+Beats = Callable[[], Mapping[int, tuple[int, float]]]
+_SHOWN = 14
+
+
+class Progress:
+    """Listens to a search and shows it.
+
+    Use as a context manager around the search; `watch` gives it the judge's heartbeats once there is a judge.
+
+    Args:
+        study: for the front and hypervolume.
+        trials: how many the study shall hold.
+        rungs: training length at each rung, in images.
+        objectives: the two scores to show.
+        console: where to write; a terminal gets the live table.
+    """
+
+    def __init__(
+        self, study: Study, trials: int, rungs: tuple[int, ...], objectives: Objectives, console: Console | None = None
+    ) -> None:
+        self._study, self._trials, self._rungs, self._objectives = study, trials, rungs, objectives
+        self.console = console or Console()
+        self._shown: dict[int, TrialRecord] = {}
+        self._beats: Mapping[int, tuple[int, float]] = {}
+        self._heard: set[int] = set()
+        self._began = time.monotonic()
+        self._images_before = 0
+        self._lock = threading.RLock()
+        self._quit = threading.Event()
+        self._live = Live(console=self.console, refresh_per_second=2, get_renderable=self._render, transient=True)
+        self._watcher: threading.Thread | None = None
+        self._summary = ""
+
+    def __enter__(self) -> "Progress":
+        for trial in self._study.trials():
+            self._shown[trial.number] = trial
+        self._images_before = self._images()
+        self._summarise()
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._quit.set()
+        if self._watcher is not None:
+            self._watcher.join(timeout=5)
+        if self._live.is_started:
+            self._live.stop()
+
+    def watch(self, beats: Beats) -> None:
+        """Ask for heartbeats every second, in a thread of its own."""
+        self._watcher = threading.Thread(target=self._listen, args=(beats,), name="progress", daemon=True)
+        self._watcher.start()
+
+    def say(self, text: str) -> None:
+        """One line, above the live table if there is one."""
+        self.console.print(
+            Text(f"[{time.monotonic() - self._began:5.0f} s] {text}"), soft_wrap=True, highlight=False
+        )
+
+    # -- Listener ---------------------------------------------------------------------------------------------
+
+    def trial_started(self, trial: TrialRecord, resumed: bool) -> None:
+        """A trial is handed to Tune."""
+        with self._lock:
+            self._shown[trial.number] = trial
+        seen = f", taken up after {trial.rungs[-1].images_seen:,} images" if trial.rungs else ", taken up again"
+        self.say(f"trial {trial.number} · {trial.label}{seen if resumed else ''}: starting")
+
+    def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
+        """A rung's scores are known."""
+        with self._lock:
+            self._shown[trial.number] = trial
+            self._summarise()
+        self.say(
+            f"trial {trial.number} · {trial.label} · rung {rung.rung + 1}/{len(self._rungs)}"
+            f" · {rung.images_seen:,} images · {self._scores(rung)}"
+        )
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        """A trial has ended."""
+        with self._lock:
+            self._shown[trial.number] = trial
+        why = f": {trial.reason}" if trial.reason else ""
+        self.say(f"trial {trial.number} · {trial.label} · {trial.state}{why} · {self._summary}")
+
+    # -- inside -----------------------------------------------------------------------------------------------
+
+    def _listen(self, beats: Beats) -> None:
+        while not self._quit.wait(1.0):
+            heard = beats()
+            with self._lock:
+                self._beats = heard
+            for number in sorted(set(heard) - self._heard):
+                self._heard.add(number)
+                images, loss = heard[number]
+                self.say(f"trial {number} · {self._shown[number].label} · training: {images:,} images, loss {loss:.3f}")
+
+    def _scores(self, rung: RungRecord) -> str:
+        parts = []
+        for key in (self._objectives.fidelity, self._objectives.memorization):
+            low, high = rung.scores.get(f"{key}_low"), rung.scores.get(f"{key}_high")
+            interval = f" [{_short(low)}, {_short(high)}]" if low is not None and high is not None else ""
+            parts.append(f"{key} {_short(rung.scores[key])}{interval}")
+        return " · ".join(parts)
+
+    def _images(self) -> int:
+        return sum(t.rungs[-1].images_seen for t in self._shown.values() if t.rungs)
+
+    def _summarise(self) -> None:
+        land = self._study.landscape()
+        ended = sum(t.state != "running" for t in self._shown.values())
+        self._summary = (
+            f"{ended}/{self._trials} trials ended, front of {len(land.front)}, hypervolume {_short(land.hypervolume)}"
+        )
+
+    def _time_left(self) -> str:
+        """From the images that ended trials needed and the speed of this session; a guess, and shown as one."""
+        done = [t.rungs[-1].images_seen for t in self._shown.values() if t.state != "running" and t.rungs]
+        elapsed = time.monotonic() - self._began
+        images = self._images() - self._images_before
+        if not done or images <= 0:
+            return "time left: known after the first trial"
+        expected = self._trials * sum(done) / len(done)
+        left = max(0.0, expected - self._images()) * elapsed / images
+        return f"about {left / 60:.0f} min left"
+
+    def _render(self) -> Group:
+        with self._lock:
+            table = Table(box=None, pad_edge=False, header_style="bold")
+            for column in ("trial", "configuration", "rung", "images", "loss", "scores", "state"):
+                table.add_column(column, no_wrap=column != "scores")
+            recent = sorted(self._shown.values(), key=lambda t: (t.state == "running", t.number))[-_SHOWN:]
+            for trial in recent:
+                images, loss = self._beats.get(trial.number, (0, float("nan")))
+                last = trial.rungs[-1] if trial.rungs else None
+                images = max(images, last.images_seen if last else 0)
+                table.add_row(
+                    str(trial.number), trial.label, f"{len(trial.rungs)}/{len(self._rungs)}", f"{images:,}",
+                    f"{loss:.3f}" if loss == loss and trial.state == "running" else "",
+                    self._scores(last) if last else "", trial.state,
+                )  # fmt: skip
+            foot = f"{self._summary} · {time.monotonic() - self._began:.0f} s · {self._time_left()} · Ctrl-C keeps all finished work"
+            return Group(table, Text(foot, style="dim"))
+
+
+def _short(value: Any) -> str:
+    number = float(value)
+    return f"{number:.3g}" if abs(number) < 100 else f"{number:.0f}"

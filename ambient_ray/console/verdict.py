@@ -1,0 +1,83 @@
+"""What a search says in the end: the champion, and one sentence that the numbers carry."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ambient_ray.tuning.records import Candidate, Landscape, Objectives
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The comparison at matched fidelity.
+
+    Attributes:
+        champion: lowest memorization among the candidates whose fidelity is within the tolerance of DDPM's best; of
+            equals the one with the better fidelity. None when DDPM has no score yet.
+        ddpm: the same rule among DDPM's own rungs (so that its early stops compete).
+        ambient: the same rule among Ambient candidates; None when none is within the tolerance.
+        separated: the 95 % intervals of the two memorizations do not overlap.
+        sentence: the answer, without a claim that the intervals don't carry.
+    """
+
+    champion: Candidate | None
+    ddpm: Candidate | None
+    ambient: Candidate | None
+    separated: bool
+    sentence: str
+
+
+def decide(land: Landscape, objectives: Objectives, tolerance: float) -> Verdict:
+    """Compare the best Ambient candidate with DDPM at matched fidelity.
+
+    Args:
+        land: all candidates of the study.
+        objectives: the names of the two scores.
+        tolerance: "matched" means fidelity <= (1 + tolerance) * DDPM's best fidelity over its rungs.
+    """
+    ddpm_all = [c for c in land.candidates if c.trial.arm == "ddpm"]
+    if not ddpm_all:
+        best = min(land.front, key=lambda c: (c.memorization, c.fidelity), default=None)
+        return Verdict(None, None, best, False, "No DDPM baseline has been scored, so nothing can be compared yet.")
+    limit = (1 + tolerance) * min(c.fidelity for c in ddpm_all)
+    ddpm = _least_copying(ddpm_all, limit)
+    ambient = _least_copying([c for c in land.candidates if c.trial.arm == "ambient"], limit)
+    champion = _least_copying(land.candidates, limit)
+    assert ddpm is not None  # DDPM's best is within the tolerance of itself
+    matched = f"At matched fidelity ({objectives.fidelity} within {tolerance:.0%} of DDPM's best, {limit / (1 + tolerance):.3g})"
+    if ambient is None:
+        return Verdict(
+            champion, ddpm, None, False,
+            f"{matched} there is no Ambient candidate: none of those searched comes within the tolerance"
+            f" (DDPM itself: {_memorization(ddpm, objectives)}, {_where(ddpm)}).",
+        )  # fmt: skip
+    (a_low, a_high), (d_low, d_high) = _interval(ambient, objectives), _interval(ddpm, objectives)
+    separated = a_high < d_low or d_high < a_low
+    verdict = (
+        "no evidence of a difference (the intervals overlap)" if not separated
+        else "Ambient copies less" if ambient.memorization < ddpm.memorization else "Ambient copies more"
+    )  # fmt: skip
+    sentence = (
+        f"{matched}, Ambient's memorization is {_memorization(ambient, objectives)} ({ambient.trial.label}, {_where(ambient)})"
+        f" against DDPM's {_memorization(ddpm, objectives)} ({_where(ddpm)}): {verdict}."
+        " One training run each, the best of many: not confirmed on fresh seeds."
+    )
+    return Verdict(champion, ddpm, ambient, separated, sentence)
+
+
+def _least_copying(candidates: Sequence[Candidate], limit: float) -> Candidate | None:
+    within = [c for c in candidates if c.fidelity <= limit]
+    return min(within, key=lambda c: (c.memorization, c.fidelity), default=None)
+
+
+def _interval(candidate: Candidate, objectives: Objectives) -> tuple[float, float]:
+    key, scores = objectives.memorization, candidate.rung.scores
+    return scores.get(f"{key}_low", scores[key]), scores.get(f"{key}_high", scores[key])
+
+
+def _memorization(candidate: Candidate, objectives: Objectives) -> str:
+    low, high = _interval(candidate, objectives)
+    return f"{candidate.memorization:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _where(candidate: Candidate) -> str:
+    return f"stopped at {candidate.rung.images_seen:,} images"

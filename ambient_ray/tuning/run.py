@@ -1,0 +1,133 @@
+"""Run a study's trials over a Ray cluster until it holds as many as wanted."""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ambient_ray.errors import UserError
+
+from .judge import RungPolicy, start_judge
+from .searcher import Listener, StudySearcher
+from .space import Space
+from .study import Study
+from .trial import TrialShape, drive_trial
+
+# Ray reads these when it is imported; the user's own settings win. (Reasons: Tune's result loggers and its
+# Ctrl-C handler would do our work a second time; starvation must show, but a busy machine is not starved.)
+ENVIRONMENT = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+}
+
+
+class ClusterError(UserError):
+    """A Ray cluster that cannot be joined."""
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """All that a search runs on, besides the study.
+
+    Attributes:
+        space: what is searched.
+        trials: how many the study shall hold in the end.
+        rungs: training length at each rung, in images.
+        policy: what the judge decides by.
+        shape: what a trial asks of the cluster.
+        shared: what every worker needs: backbone and base settings, references to the data.
+        folder: where trials keep their checkpoints.
+        max_concurrent: an upper bound; the cluster's size is another.
+    """
+
+    space: Space
+    trials: int
+    rungs: Sequence[int]
+    policy: RungPolicy
+    shape: TrialShape
+    shared: Mapping[str, Any]
+    folder: str
+    max_concurrent: int | None = None
+    max_failures: int = 1
+
+
+def start_ray(address: str | None, cpus: int) -> list[dict[str, float]]:
+    """Join the cluster at `address` (or RAY_ADDRESS), or start one on this machine.
+
+    Returns:
+        The resources of each living node.
+
+    Raises:
+        ClusterError: the address does not answer.
+    """
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    import ray
+
+    address = address or os.environ.get("RAY_ADDRESS")
+    common: dict[str, Any] = {"namespace": "ambient_ray", "log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if address and address != "local":
+            ray.init(address=address, **common)
+        else:
+            ray.init(
+                address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=256 * 2**20, **common
+            )
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise ClusterError(f"the Ray cluster at {address or 'local'} cannot be used: {str(error).splitlines()[0]}") from error
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def run_search(
+    study: Study,
+    plan: SearchPlan,
+    listeners: Sequence[Listener] = (),
+    on_start: Callable[[Callable[[], Mapping[int, tuple[int, float]]]], None] = lambda beats: None,
+) -> None:
+    """Run until the study holds `plan.trials` trials that have ended. Ray must have been started.
+
+    Trials that a dead search left running are taken up first, from their newest checkpoint.
+
+    Args:
+        study: asked and told.
+        plan: what to run.
+        listeners: told of every start, rung and end.
+        on_start: called with a function that gives the trials' heartbeats, once trials can run.
+    """
+    import ray
+    from ray import tune
+
+    unfinished = study.running()
+    for trial in [t for t in unfinished if not t.settings]:
+        study.finish(trial.number, "failed", "the search died while it was asked for")
+    unfinished = [t for t in unfinished if t.settings]
+    remaining = max(0, plan.trials - (len(study.trials()) - len(unfinished)))
+    if remaining == 0:
+        return
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    at_once = min(plan.shape.concurrency(nodes), remaining, plan.max_concurrent or remaining)
+    judge = start_judge(study, plan.policy)
+    on_start(lambda: dict(ray.get(judge.beats.remote(), timeout=30)))
+    shared = {
+        **plan.shared,
+        "judge": judge, "shape": plan.shape, "folder": plan.folder, "uid": study.uid, "rungs": tuple(plan.rungs),
+        "max_failures": plan.max_failures,
+    }  # fmt: skip
+    searcher = StudySearcher(study, plan.space, shared, plan.rungs, unfinished, listeners)
+    # A driver that takes a CPU starves its own workers; Tune refuses to ask for nothing, so it asks for 1 MB.
+    trainable = tune.with_resources(drive_trial, tune.PlacementGroupFactory([{"CPU": 0, "memory": 2**20}]))
+    tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(search_alg=searcher, num_samples=remaining, max_concurrent_trials=at_once),
+        run_config=tune.RunConfig(
+            name=time.strftime("%Y%m%d-%H%M%S"), storage_path=f"{plan.folder}/tune", verbose=0
+        ),
+    ).fit()

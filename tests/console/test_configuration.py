@@ -1,0 +1,55 @@
+"""Every wrong key or value is one sentence that names it."""
+
+import pytest
+
+from ambient_ray.console.command import ConfigurationError, load
+from ambient_ray.console.configuration import validate
+
+PRESETS = ("digits",)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trails=3", "unknown configuration key 'trails'; did you mean 'trials'"),
+        ("dataset.n_trian=3", "did you mean 'dataset.n_train'"),
+        ("foo=1", "unknown configuration key 'foo'"),
+        ("+bar=3", "unknown configuration key 'bar'"),
+        ("preset=digits", r"write \+preset=NAME"),
+        ("+preset=nope", "there is no preset 'nope'; there are .*digits"),
+        ("dataset=nope", "there is no dataset 'nope'; there are .*digits"),
+        ("trial.rungs=[3,2]", "trial.rungs: must be above 0 and strictly increasing"),
+        ("trial.rung_values=[[fd]]", "rung_values must name the scores"),
+        ("trial.workers=0", "trial.workers: input should be greater than or equal to 1, got 0"),
+        ("evaluation.reference=test", "evaluation.reference: input should be 'heldout', 'full' or 'train'"),
+        ("dataset.name=null", "set dataset.path"),
+        ("study=a/b", "study: "),
+        ("dataset.path=[1", "no viable alternative"),
+    ],
+)
+def test_bad_input_is_one_sentence(override, message):
+    with pytest.raises(ConfigurationError, match=message):
+        validate(load("search", [override]))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_composes(preset):
+    assert validate(load("search", [f"+preset={preset}"])).trials >= 1
+
+
+def test_the_digits_preset_is_the_default():
+    assert load("search", ["+preset=digits"]) == load("search")
+
+
+def test_the_commands_of_the_design_compose():
+    config = validate(
+        load(
+            "search",
+            "study=faces dataset.path=/data/faces dataset.n_train=1000 search_space=ambient trials=64 trial.workers=2"
+            " trial.gpus_per_worker=1".split(),
+        )
+    )
+    assert (config.study, config.dataset.source, config.trial.gpus_per_worker) == ("faces", "/data/faces", 1)
+    assert config.output_dir.is_absolute()
+    assert config.storage_url.startswith("journal:/")
+    assert config.model_name == "faces"
