@@ -40,6 +40,7 @@ class UNet(nn.Module):
         norm_groups: int | None = None,
         time_scale: float = TIME_SCALE,
     ) -> None:
+        """Check the sizes and build the network."""
         super().__init__()
         widths = tuple(int(w) for w in block_out_channels)
         groups = _norm_groups(widths) if norm_groups is None else norm_groups
@@ -95,6 +96,7 @@ class DiT(nn.Module):
         dropout: float = 0.0,
         time_scale: float = TIME_SCALE,
     ) -> None:
+        """Check the sizes and build the network."""
         super().__init__()
         if patch_size < 1 or resolution % patch_size:
             raise ValueError(f"patch_size {patch_size} does not divide the resolution {resolution}")
@@ -153,7 +155,8 @@ def build_backbone(
     except TypeError as error:
         raise ValueError(f"backbone._target_ {target} refuses its arguments: {error}") from error
     if not isinstance(module, nn.Module):
-        raise ValueError(f"backbone._target_ {target} gives a {type(module).__name__}, not a torch.nn.Module")
+        kind = type(module).__name__
+        raise ValueError(f"backbone._target_ {target} gives a {kind}, not a torch.nn.Module")
     return module
 
 
@@ -179,7 +182,7 @@ def _level_sizes(resolution: int, widths: Sequence[int]) -> list[int]:
     if not widths or resolution % factor:
         most = 1 + int(math.log2(resolution & -resolution))
         raise ValueError(
-            f"block_out_channels has {len(widths)} levels, which halve the resolution {len(widths) - 1} times, "
+            f"block_out_channels has {len(widths)} levels, halving the resolution {len(widths) - 1} times, "
             f"but {resolution} is not divisible by {factor}; use 1 to {most} levels"
         )
     return [resolution // 2**level for level in range(len(widths))]

@@ -25,6 +25,7 @@ class LogNormal:
     p_std: float = 1.2
 
     def __post_init__(self) -> None:
+        """Check the ranges."""
         if not (math.isfinite(self.p_mean) and math.isfinite(self.p_std) and self.p_std > 0):
             raise ValueError(f"p_mean must be finite and p_std above 0, got {self.p_mean} and {self.p_std}")
 

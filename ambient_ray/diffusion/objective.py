@@ -71,6 +71,7 @@ class AmbientObjective:
     cap: float = COMPENSATION_CAP
 
     def __post_init__(self) -> None:
+        """Check the ranges."""
         if not (math.isfinite(self.sigma_tn) and self.sigma_tn >= 0):
             raise ObjectiveError(f"sigma_tn must be a finite noise level of 0 or more, got {self.sigma_tn}")
         if not 0 <= self.noisy_ratio <= 1:

@@ -17,6 +17,7 @@ class EDMPrecond(nn.Module):
     """
 
     def __init__(self, backbone: nn.Module, sigma_data: float = 0.5) -> None:
+        """Wrap a backbone."""
         super().__init__()
         if not sigma_data > 0:
             raise ValueError(f"sigma_data must be above 0, got {sigma_data}")

@@ -37,9 +37,17 @@ def test_mass_at_the_ends():
         (1.2, 0.5, math.inf),
         (1.2, 4, math.inf),
         (1.2, 40, math.inf),
-    ]
-    + [(1.2, 0, 0.001), (1.2, 0, 0.5), (1.2, 0, 4), (1.2, 0, 40), (1.2, 0.3, 0.31), (1.2, 40, 41)]
-    + [(0.2, 40, math.inf), (0.05, 40, math.inf), (0.05, 0, 0.001), (0.05, 40, 40.01)],
+        (1.2, 0, 0.001),
+        (1.2, 0, 0.5),
+        (1.2, 0, 4),
+        (1.2, 0, 40),
+        (1.2, 0.3, 0.31),
+        (1.2, 40, 41),
+        (0.2, 40, math.inf),
+        (0.05, 40, math.inf),
+        (0.05, 0, 0.001),
+        (0.05, 40, 40.01),
+    ],
 )
 def test_truncated_levels_stay_inside_and_have_the_conditional_distribution(p_std, low, high):
     """Compared with the conditional log-probability itself, which scipy gives far beyond 1e-300."""

@@ -35,12 +35,12 @@ def test_schedule_is_karras_equation_5():
     assert len(levels) == 19
     assert karras_schedule(1).tolist() == [80.0, 0.0]
     for wrong in ({"steps": 0}, {"steps": 5, "sigma_min": 0.0}, {"steps": 5, "sigma_min": 90.0}):
-        with pytest.raises(ValueError, match="steps|sigma_min"):
+        with pytest.raises(ValueError, match=r"steps|sigma_min"):
             karras_schedule(**wrong)
 
 
 def test_heun_converges_at_second_order_on_gaussian_data():
-    """The probability flow of N(mu, C) has a closed form: each mode shrinks by sqrt((c + s1^2)/(c + s0^2))."""
+    """The flow of N(mu, C) has a closed form: each mode shrinks by sqrt((c + s1^2)/(c + s0^2))."""
     z = torch.randn(64, *DATA.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     values, vectors = torch.linalg.eigh(DATA.cov)
     start = (80.0 * z.flatten(1) - DATA.mu) @ vectors
