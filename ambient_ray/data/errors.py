@@ -2,6 +2,8 @@
 
 from ..errors import UserError
 
+MAX_REASON = 160  # some decoders quote the file's bytes
+
 
 class UnknownSourceError(UserError):
     """The given text is neither a built-in data set nor a path that exists."""
@@ -23,6 +25,8 @@ class BrokenFileError(UserError):
     """A file that is empty, truncated or not what its name says; `path` and `reason` say which and why."""
 
     def __init__(self, path: str, reason: str, advice: str) -> None:
+        reason = " ".join(reason.split()).rstrip(".")
+        reason = reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 3] + "..."
         super().__init__(f"{path} is broken ({reason}): {advice}")
         self.path = path
         self.reason = reason

@@ -53,9 +53,10 @@ def split(image_set: ImageSet, n_train: int, *, seed: int) -> Split:
         dropped = (
             f" after {len(image_set) - len(unique):,} exact duplicates are dropped" if duplicates else ""
         )
+        plural = "image" if len(unique) == 1 else "images"
         advice = f"choose 1 to {largest:,}" if largest >= 1 else "give more images"
         raise TooFewImagesError(
-            f"dataset.n_train={n_train}: the set has {len(unique):,} images{dropped}, "
+            f"dataset.n_train={n_train}: the set has {len(unique):,} {plural}{dropped}, "
             f"of which at least {MIN_HELDOUT} must be held out; {advice}"
         )
     drawn = np.zeros(len(image_set), dtype=np.bool_)

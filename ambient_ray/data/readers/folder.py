@@ -20,7 +20,7 @@ def read_folder(path: Path, fit: Fit, *, skip_broken: bool = False) -> ImageSet:
     suffixes = picture_suffixes()
     names = [name for name in found if is_image_name(name, suffixes)]
     if not names:
-        held = f"{len(found):,} other files, e.g. {found[0]}" if found else "nothing"
+        held = f"other files ({len(found):,}, e.g. {found[0]})" if found else "nothing"
         raise NoImagesError(
             f"{path} holds no images, but {held}: "
             "expected files such as .png or .jpg, directly or in one sub-folder a class"

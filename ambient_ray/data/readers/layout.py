@@ -76,7 +76,7 @@ def _folders(parts: Mapping[str, Sequence[str]], where: str) -> list[str]:
 
 
 def _check_splits(parts: Mapping[str, Sequence[str]], where: str) -> None:
-    """Refuse splits whose classes differ, as where `test/` lies unsorted: one must have the classes of all."""
+    """Refuse splits whose classes differ, as where `test/` is unsorted: one must have the classes of all."""
     classes: dict[str, set[str]] = {}
     for path in parts.values():
         classes.setdefault(path[0], set()).update(path[1:2] if len(path) > 2 else ())

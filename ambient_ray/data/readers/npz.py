@@ -20,6 +20,8 @@ KEYS = (
     ("train_images", "train_labels"),
     ("arr_0", "arr_1"),
 )
+# What else damaged headers lead to: an unknown compression, an array larger than any memory.
+UNPACKING = (NotImplementedError, MemoryError)
 
 
 def read_npz(path: Path, fit: Fit) -> ImageSet:
@@ -30,9 +32,10 @@ def read_npz(path: Path, fit: Fit) -> ImageSet:
     """
     advice = "save it again with np.savez(path, images=..., labels=...)"
     try:
-        with np.load(path, allow_pickle=False) as held:
-            if not isinstance(held, np.lib.npyio.NpzFile):
-                raise BadContentsError(f"{path} holds one bare array: {advice}")
+        opened = np.load(path, allow_pickle=False)
+        if not isinstance(opened, np.lib.npyio.NpzFile):
+            raise BadContentsError(f"{path} holds one bare array: {advice}")
+        with opened as held:
             pair = next((pair for pair in KEYS if pair[0] in held.files), None)
             if pair is None:
                 raise BadContentsError(
@@ -43,7 +46,7 @@ def read_npz(path: Path, fit: Fit) -> ImageSet:
             labels = _member(held, pair[1], path) if pair[1] in held.files else None
     except PermissionError as error:
         raise UnreadableFileError(f"{path} cannot be read: {error.strerror}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, MemoryError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, *UNPACKING) as error:
         raise BrokenFileError(str(path), str(error) or "truncated", advice) from error
     return image_set_of_arrays(images, labels, where=str(path), name=path.stem, fit=fit)
 

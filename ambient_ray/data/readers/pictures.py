@@ -117,10 +117,8 @@ def _read(
 
 
 def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split()).rstrip(".")
-    if not text or "cannot identify image file" in text:
-        return "not an image" if text else type(error).__name__
-    return text
+    text = str(error) or type(error).__name__
+    return "not an image" if "cannot identify image file" in text else text
 
 
 def _check_shape(source: PictureSource, first: _First, name: str, pixels: NDArray[np.uint8]) -> None:

@@ -1,6 +1,8 @@
 """A zip of pictures, by the same rules as a folder (layout.py), read in place: nothing is extracted."""
 
+import errno
 import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -14,6 +16,16 @@ from .pictures import ADVICE, PictureSource, read_pictures
 
 MAX_BYTES = 2**29  # one picture, unpacked: above it is no picture but an archive made to exhaust memory
 ENCRYPTED = 0x1
+# What zipfile meets damaged bytes with; UnicodeDecodeError of a damaged name is a ValueError.
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    ValueError,
+    struct.error,
+)
 
 
 def read_zip(path: Path, fit: Fit, *, inside: str = "", skip_broken: bool = False) -> ImageSet:
@@ -23,19 +35,29 @@ def read_zip(path: Path, fit: Fit, *, inside: str = "", skip_broken: bool = Fals
     twice, NoImagesError, MixedLayoutError, and what `read_pictures` raises.
     """
     where = f"{path}/{inside}" if inside else str(path)
+    with _open(path) as archive:
+        entries = _entries(archive, path, inside)
+        if not entries:
+            raise NoImagesError(_nothing(archive, where, inside))
+        source = PictureSource(
+            where, _name(path, inside), arrange(entries, where), _reader(archive, where, entries)
+        )
+        return read_pictures(source, fit, skip_broken=skip_broken)
+
+
+def _open(path: Path) -> zipfile.ZipFile:
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = _entries(archive, path, inside)
-            if not entries:
-                raise NoImagesError(_nothing(archive, where, inside))
-            source = PictureSource(
-                where, _name(path, inside), arrange(entries, where), _reader(archive, where, entries)
-            )
-            return read_pictures(source, fit, skip_broken=skip_broken)
-    except zipfile.BadZipFile as error:
+        return zipfile.ZipFile(path)
+    except (*DAMAGE, OSError) as error:
+        if _is_of_the_system(error):
+            raise UnreadableFileError(f"{path} cannot be read: {error}") from error
         raise BrokenFileError(str(path), str(error), "make or fetch the zip again") from error
-    except OSError as error:
-        raise UnreadableFileError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _is_of_the_system(error: Exception) -> bool:
+    # A damaged offset leads to a seek that cannot be ("Invalid argument"): that is the file's fault, not the
+    # disk's.
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 def _entries(archive: zipfile.ZipFile, path: Path, inside: str) -> dict[str, zipfile.ZipInfo]:
@@ -69,14 +91,9 @@ def _reader(
             raise BrokenFileError(f"{where}/{name}", f"{info.file_size:,} bytes are no picture", ADVICE)
         try:
             return archive.read(info)
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            lzma.LZMAError,
-            EOFError,
-            NotImplementedError,
-            ValueError,
-        ) as error:
+        except (*DAMAGE, OSError) as error:
+            if _is_of_the_system(error):
+                raise UnreadableFileError(f"{where}/{name} cannot be read: {error}") from error
             raise BrokenFileError(f"{where}/{name}", str(error) or "truncated", ADVICE) from error
 
     return read
@@ -87,7 +104,7 @@ def _nothing(archive: zipfile.ZipFile, where: str, inside: str) -> str:
     tops = sorted({PurePosixPath(name).parts[0] for name in files if name})
     if inside and tops and not any(name.startswith(f"{inside}/") for name in files):
         return f"{where} does not exist: the zip holds {', '.join(tops[:8])}"
-    held = f"{len(files):,} other files, e.g. {files[0]}" if files else "nothing"
+    held = f"other files ({len(files):,}, e.g. {files[0]})" if files else "nothing"
     return (
         f"{where} holds no images, but {held}: "
         "expected files such as .png or .jpg, directly or in one folder a class"
