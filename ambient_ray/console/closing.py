@@ -1,0 +1,71 @@
+"""What a search leaves behind: the table of its front, the sentence, and where to look."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ambient_ray.tuning.records import Candidate, Landscape, Objectives
+
+from .verdict import Verdict
+
+
+def front_table(land: Landscape, objectives: Objectives, champion: Candidate | None) -> Table:
+    """The front, best fidelity first, with 95 % intervals of memorization and the champion marked."""
+    table = Table(title="Pareto front: fidelity against memorization, both lower is better", title_justify="left")
+    for name in ("", "trial", "configuration", "images seen", objectives.fidelity, objectives.memorization, "95 % interval"):
+        table.add_column(name, justify="right" if name not in {"", "configuration"} else "left")
+    for candidate in land.front:
+        scores = candidate.rung.scores
+        low, high = (scores.get(f"{objectives.memorization}_{end}") for end in ("low", "high"))
+        table.add_row(
+            "champion" if candidate == champion else "",
+            str(candidate.trial.number),
+            candidate.trial.label,
+            f"{candidate.rung.images_seen:,}",
+            f"{candidate.fidelity:.4g}",
+            f"{candidate.memorization:.3f}",
+            "" if low is None or high is None else f"[{low:.3f}, {high:.3f}]",
+        )
+    return table
+
+
+def load_lines(tracking_uri: str, model: str) -> str:
+    """Three lines of Python that load the champion and draw from it."""
+    return (
+        "from ambient_ray.tracking import load_model\n"
+        f'model = load_model("models:/{model}@champion", tracking_uri="{tracking_uri}")\n'
+        "images = model.sample(16, seed=0)    # uint8 [16, H, W, C]"
+    )
+
+
+def print_closing(
+    console: Console,
+    land: Landscape,
+    objectives: Objectives,
+    verdict: Verdict,
+    *,
+    tracking_uri: str,
+    model: str,
+    version: int | None,
+    figure: Path | None,
+    output_dir: Path,
+) -> None:
+    """Print the front, the answer, and where to look."""
+    if land.front:
+        console.print(front_table(land, objectives, verdict.champion))
+    console.print(Text(verdict.sentence, style="bold"), soft_wrap=True)
+    if land.reference is not None:
+        console.print(
+            f"Hypervolume {land.hypervolume:.4g}, bounded by {objectives.fidelity} {land.reference[0]:.4g} (DDPM at its first"
+            f" rung) and {objectives.memorization} {land.reference[1]:g}; {len(land.candidates)} candidates.",
+            soft_wrap=True, highlight=False,
+        )  # fmt: skip
+    if figure is not None:
+        console.print(Text(f"Front as a picture: {figure}"), soft_wrap=True)
+    default = tracking_uri == f"sqlite:///{output_dir / 'mlflow.db'}" and output_dir == Path("outputs").absolute()
+    look = "make ui" if default else f"mlflow ui --backend-store-uri {tracking_uri}"
+    console.print(Text(f"All runs, pictures and models: {look}"), soft_wrap=True)
+    if version is not None:
+        console.print(Text(f"The champion is version {version} of the model {model}:\n{load_lines(tracking_uri, model)}"), soft_wrap=True)

@@ -1,0 +1,247 @@
+"""Everything that can be wrong with a search, found out before Ray starts; and all that its trials share."""
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ambient_ray.data import ImageSet, Split, load_images, noise_bank, split
+from ambient_ray.errors import UserError
+from ambient_ray.tracking import TrackingStore, check_tracking, resolve_store
+from ambient_ray.training.settings import TrainSettings
+from ambient_ray.tuning.judge import RungPolicy
+from ambient_ray.tuning.records import Objectives
+from ambient_ray.tuning.space import Choice, Space, load_space
+from ambient_ray.tuning.study import Study
+from ambient_ray.tuning.trial import TrialShape
+
+from .configuration import Configuration
+
+#: Settings that the search sets itself, so that no space may.
+_NOT_SEARCHED = frozenset({"seed", "noise_seed", "latent_seed", "rungs", "samples", "sample_steps", "sample_batch"})
+_CLASSIFIED = frozenset({"digits"})
+
+
+class OutputFolderError(UserError):
+    """The output folder cannot be written."""
+
+
+class SamplerError(UserError):
+    """The search's sampler cannot be built, or cannot search two objectives."""
+
+
+class RungPolicyError(UserError):
+    """A rung is to be judged by a score that nobody computes."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A search that is ready to start.
+
+    Attributes:
+        config: the validated configuration.
+        images: all images; `subsets` are taken from them.
+        subsets: training subset and held-out images.
+        settings: of a training run, before a trial's own are set.
+        space: what is searched.
+        objectives: the names of the two scores.
+        policy: what the judge decides by.
+        shape: what a trial asks of the cluster.
+        study: open, and claimed with these settings.
+        store: where MLflow records.
+        extractor: features, ready to use.
+    """
+
+    config: Configuration
+    images: ImageSet
+    subsets: Split
+    settings: TrainSettings
+    space: Space
+    objectives: Objectives
+    policy: RungPolicy
+    shape: TrialShape
+    study: Study
+    store: TrackingStore
+    extractor: Any
+
+    @property
+    def num_classes(self) -> int | None:
+        """Classes that the network is conditioned on: none, models are unconditional."""
+        return None
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def this_node() -> dict[str, float]:
+    """This machine's resources, as Ray will count them."""
+    import torch
+
+    return {"CPU": float(cores()), "GPU": float(torch.cuda.device_count())}
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder and write a file in it.
+
+    Raises:
+        OutputFolderError: with the reason.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputFolderError(f"output_dir={folder} cannot be written: {error.strerror or error}") from error
+
+
+def prepare(config: Configuration) -> Prepared:
+    """Check everything, cheapest first, then read the images and build what is shared.
+
+    Raises:
+        UserError: one of its kinds, each with one sentence.
+    """
+    settings = train_settings(config)
+    searchable = (frozenset(settings.to_dict()) | {"dropout"}) - _NOT_SEARCHED
+    space = load_space(
+        config.search_space, settings=searchable, folder=config.search_spaces, overrides=config.space
+    )
+    _check_space_values(settings, space)
+    shape = TrialShape(config.trial.workers, config.trial.cpus_per_worker, config.trial.gpus_per_worker)
+    if not (config.address or os.environ.get("RAY_ADDRESS")):
+        shape.concurrency([this_node()])
+    sampler = _sampler(config)
+    store = resolve_store(config.tracking.uri, config.output_dir)
+    check_writable(config.folder)
+    images = load_images(
+        config.dataset.source,
+        resolution=config.dataset.resolution,
+        skip_broken=config.dataset.skip_broken,
+        channels=config.dataset.channels,
+    )
+    subsets = split(images, config.dataset.n_train, seed=config.seed)
+    check_tracking(store.uri)
+    extractor = _extractor(config, images)
+    objectives = _objectives(config, extractor.name)
+    policy = _policy(config, objectives)
+    study = Study(config.study, config.storage_url, objectives, sampler)
+    study.claim(_identity(config, settings, space, images, extractor, objectives))
+    return Prepared(
+        config, images, subsets, settings, space, objectives, policy, shape, study, store, extractor
+    )
+
+
+def train_settings(config: Configuration) -> TrainSettings:
+    """The settings of a training run, before a trial's own are set."""
+    evaluation = config.evaluation
+    return TrainSettings.from_dict(
+        {
+            **config.training,
+            "seed": config.seed, "noise_seed": config.seed, "latent_seed": config.seed,
+            "rungs": config.trial.rungs, "samples": evaluation.samples,
+            "sample_steps": evaluation.sample_steps, "sample_batch": evaluation.sample_batch,
+        }
+    )  # fmt: skip
+
+
+def with_trial(settings: TrainSettings, backbone: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[TrainSettings, dict[str, Any]]:
+    """A trial's settings and backbone: `dropout` belongs to the network, all else to the training."""
+    training = {key: value for key, value in own.items() if key != "dropout"}
+    network = {**backbone, **({"dropout": own["dropout"]} if "dropout" in own else {})}
+    return TrainSettings.from_dict({**settings.to_dict(), **training}), network
+
+
+def _check_space_values(settings: TrainSettings, space: Space) -> None:
+    """The corners of the space must be settings that can be trained."""
+    for baseline in space.baselines:
+        with_trial(settings, {}, {**space.fixed, **baseline})
+    for pick in (0, -1):
+        corner = {
+            name: p.choices[pick] if isinstance(p, Choice) else (p.low, p.high)[pick] for name, p in space.parameters.items()
+        }
+        with_trial(settings, {}, {**space.fixed, **corner})
+
+
+def _sampler(config: Configuration) -> Any:
+    from hydra.utils import instantiate
+
+    content = dict(config.sampler)
+    if "seed" not in content and content.get("_target_", "").startswith("optuna.samplers."):
+        content["seed"] = config.seed
+    try:
+        import warnings
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return instantiate(content)
+    except Exception as error:
+        raise SamplerError(f"sampler: {config.sampler.get('_target_')} cannot be built: {str(error).splitlines()[0]}") from error
+
+
+def _extractor(config: Configuration, images: ImageSet) -> Any:
+    from ambient_ray.evaluation import build_extractor
+
+    features = config.evaluation.features
+    if features == "auto":
+        features = "classifier" if config.dataset.path is None and config.dataset.name in _CLASSIFIED else "efficientnet_lite0"
+    return build_extractor(
+        features, image_set=images, cache_dir=config.output_dir / "cache", seed=config.seed
+    )
+
+
+def _objectives(config: Configuration, extractor: str) -> Objectives:
+    from ambient_ray.evaluation import fidelity_key
+
+    wanted = config.evaluation.fidelity
+    return Objectives(fidelity_key(extractor) if wanted == "fd" else wanted, config.evaluation.memorization)
+
+
+def _policy(config: Configuration, objectives: Objectives) -> RungPolicy:
+    rungs = len(config.trial.rungs)
+    values: Sequence[Sequence[str]]
+    if config.trial.rung_values is None:
+        early = [objectives.fidelity, "gap"]
+        values = [early if 2 * rung < rungs else [objectives.fidelity, objectives.memorization] for rung in range(rungs)]
+    else:
+        named = {"fd": objectives.fidelity}
+        values = [[named.get(key, key) for key in keys] for keys in config.trial.rung_values]
+    return RungPolicy(rungs, config.trial.reduction_factor, values)
+
+
+def _identity(
+    config: Configuration, settings: TrainSettings, space: Space, images: ImageSet, extractor: Any, objectives: Objectives
+) -> dict[str, Any]:
+    """The settings under which results compare: all that change what a trial's scores are."""
+    flat: dict[str, Any] = {
+        "dataset.content": images.content_hash,
+        "dataset.n_train": config.dataset.n_train,
+        "seed": config.seed,
+        "search_space": config.search_space,
+        "evaluation.features": extractor.name,
+        "evaluation.weight_hash": extractor.weight_hash,
+        "evaluation.reference": config.evaluation.reference,
+        "evaluation.fidelity": objectives.fidelity,
+        "evaluation.memorization": objectives.memorization,
+        "trial.rungs": list(config.trial.rungs),
+    }
+    flat |= {f"space.{key}": value for key, value in space.describe().items()}
+    flat |= {f"backbone.{key}": value for key, value in config.backbone.items()}
+    flat |= {f"training.{key}": value for key, value in settings.to_dict().items() if key not in _NOT_SEARCHED}
+    flat |= {f"evaluation.{key}": value for key, value in settings.to_dict().items() if key in {"samples", "sample_steps"}}
+    return flat
+
+
+def bank_for(prepared: Prepared) -> Any:
+    """The noise bank S_tn of the training subset, with as many draws as any trial may ask for."""
+    choices = [prepared.settings.noise_draws]
+    parameter = prepared.space.parameters.get("noise_draws")
+    if isinstance(parameter, Choice):
+        choices += list(parameter.choices)  # type: ignore[arg-type]
+    elif parameter is not None:
+        choices.append(int(parameter.high))
+    draws = max((int(choice) for choice in choices if choice != "inf"), default=1)
+    train = prepared.subsets.train
+    return noise_bank(train.ids, train.shape, seed=prepared.config.seed, draws=draws)

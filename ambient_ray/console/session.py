@@ -1,0 +1,240 @@
+"""One search from start to end: Ray, the trials, the recording, the closing words."""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ambient_ray.tracking import DatasetFacts, RungScores, StudyRecorder
+from ambient_ray.tuning.records import Candidate, Landscape, RungRecord, TrialRecord
+from ambient_ray.tuning.run import SearchPlan, run_search, start_ray
+
+from .closing import print_closing
+from .preparation import Prepared, bank_for, cores
+from .progress import Progress
+from .verdict import Verdict, decide
+
+
+class _Tracked:
+    """Hands a search's events to MLflow's one writer."""
+
+    def __init__(self, recorder: StudyRecorder) -> None:
+        self._recorder = recorder
+
+    def trial_started(self, trial: TrialRecord, resumed: bool) -> None:
+        self._recorder.trial_started(trial.number, trial.arm, trial.settings)
+
+    def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
+        scores = _scores(rung)
+        self._recorder.rung_scored(
+            trial.number, scores.rung, scores.images_seen, scores.scores, scores.facts, scores.checkpoint
+        )
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        self._recorder.trial_ended(trial.number, trial.state, trial.reason)
+
+
+def announce(prepared: Prepared) -> None:
+    """Say what is searched, on what, and what it costs at the most."""
+    config, shape = prepared.config, prepared.shape
+    say = Console(soft_wrap=True, highlight=False).print
+    for name in prepared.images.skipped:
+        say(f"skipped, broken: {name}", markup=False)
+    if prepared.images.skipped:
+        say(f"{len(prepared.images.skipped)} broken files skipped (dataset.skip_broken=true)")
+    for group in prepared.subsets.duplicates:
+        say(f"exact duplicates, only the first is used: {', '.join(group)}", markup=False)
+    say(prepared.subsets.describe(), markup=False)
+    done = [t for t in prepared.study.trials() if t.state != "running"]
+    todo = max(0, config.trials - len(done))
+    say(
+        f"study {config.study}: {todo} of {config.trials} trials to run over {prepared.space.name}"
+        f" ({', '.join(prepared.space.parameters)}), rungs at {', '.join(f'{r:,}' for r in config.trial.rungs)} images"
+        f"{f', {len(done)} kept from before' if done else ''}",
+        markup=False,
+    )  # fmt: skip
+    say(
+        f"objectives {prepared.objectives.fidelity} and {prepared.objectives.memorization}, both minimised;"
+        f" a trial is {shape.workers} worker(s) of {shape.cpus:g} CPUs and {shape.gpus:g} GPUs",
+        markup=False,
+    )  # fmt: skip
+
+
+def search(prepared: Prepared) -> int:
+    """Run the search to its end and report. Returns the exit code: 0, or 130 after Ctrl-C."""
+    import ray
+
+    config, study, console = prepared.config, prepared.study, Console()
+    recorder = StudyRecorder(prepared.store)
+    _start_recording(prepared, recorder)
+    started, finished = time.monotonic(), False
+    try:
+        progress = Progress(study, config.trials, tuple(config.trial.rungs), prepared.objectives, console)
+        with progress:
+            progress.say("starting Ray")
+            start_ray(config.address, cores())
+            plan = _plan(prepared, _shared(prepared))
+            run_search(study, plan, (_Tracked(recorder), progress), progress.watch)
+        finished = True
+    except KeyboardInterrupt:
+        console.print("\nStopped. All scored rungs are kept; the same command goes on:", highlight=False)
+        console.print(f"  {_command()}", soft_wrap=True, highlight=False, markup=False)
+    finally:
+        ray.shutdown()
+        land = study.landscape()
+        verdict = decide(land, prepared.objectives, config.evaluation.tolerance)
+        version = None
+        if finished:
+            version = _conclude(prepared, recorder, land, verdict, time.monotonic() - started)
+        for problem in recorder.close(state="finished" if finished else "killed"):
+            console.print(f"MLflow: {problem}", style="yellow", soft_wrap=True, highlight=False, markup=False)
+    if finished or land.candidates:
+        print_closing(
+            console, land, prepared.objectives, verdict,
+            tracking_uri=prepared.store.uri, model=config.model_name, version=version,
+            figure=_figure(prepared, land, verdict), output_dir=config.output_dir,
+        )  # fmt: skip
+    return 0 if finished else 130
+
+
+def _shared(prepared: Prepared) -> dict[str, Any]:
+    """What every worker reads: large arrays go into the object store once a node."""
+    import ray
+
+    from ambient_ray.evaluation import EvaluationSettings, References
+    from ambient_ray.training.data import TrainingData
+
+    config, subsets = prepared.config, prepared.subsets
+    references = References.build(
+        prepared.extractor,
+        subsets.train,
+        subsets.heldout,
+        full=prepared.images,
+        settings=EvaluationSettings(reference=config.evaluation.reference, mirror=prepared.settings.flip),
+    )
+    data = TrainingData(
+        train=subsets.train, heldout=subsets.heldout, noise_bank=bank_for(prepared),
+        references=references, extractor=prepared.extractor,
+    )  # fmt: skip
+    return {
+        "data": ray.put(data),
+        "training": prepared.settings.to_dict(),
+        "backbone": dict(config.backbone),
+        "cpus": config.trial.cpus_per_worker,
+    }
+
+
+def _plan(prepared: Prepared, shared: Mapping[str, Any]) -> SearchPlan:
+    config = prepared.config
+    return SearchPlan(
+        space=prepared.space,
+        trials=config.trials,
+        rungs=tuple(config.trial.rungs),
+        policy=prepared.policy,
+        shape=prepared.shape,
+        shared=shared,
+        folder=str(config.folder / "trials"),
+        max_concurrent=config.trial.max_concurrent,
+        max_failures=config.trial.max_failures,
+    )
+
+
+def _start_recording(prepared: Prepared, recorder: StudyRecorder) -> None:
+    config, subsets = prepared.config, prepared.subsets
+    facts = DatasetFacts(
+        name=prepared.images.name or config.study,
+        content_hash=prepared.images.content_hash,
+        source=config.dataset.source,
+        shape=prepared.images.shape,
+        profile={
+            "n": len(prepared.images), "n_train": len(subsets.train), "n_heldout": len(subsets.heldout),
+            "num_classes": prepared.images.num_classes, "skipped": len(prepared.images.skipped),
+            "duplicates_dropped": subsets.dropped, "train_hash": subsets.train.content_hash,
+        },
+    )  # fmt: skip
+    recorder.start(
+        config.study,
+        config.model_dump(mode="json"),
+        dataset=facts,
+        train_images=subsets.train.images,
+    )
+    for trial in prepared.study.trials():
+        if trial.state != "running":
+            recorder.replay(
+                trial.number, trial.arm, trial.settings, [_scores(r) for r in trial.rungs], trial.state, trial.reason
+            )
+
+
+def _conclude(
+    prepared: Prepared, recorder: StudyRecorder, land: Landscape, verdict: Verdict, seconds: float
+) -> int | None:
+    """Register the champion, log the front and the sentence; returns the model's version."""
+    version = None
+    if verdict.champion is not None:
+        future = recorder.register_champion(
+            verdict.champion.trial.number, _scores(verdict.champion.rung), _evidence(verdict)
+        )
+        try:
+            version = future.result(timeout=120)
+        except Exception as error:
+            print(f"MLflow: the champion could not be registered: {error}", file=sys.stderr)
+    figure = _figure(prepared, land, verdict)
+    if figure is not None:
+        recorder.log_file(figure)
+    recorder.log_text(verdict.sentence + "\n", "answer.txt")
+    recorder.finish(
+        {
+            "hypervolume": land.hypervolume, "front_size": len(land.front), "candidates": len(land.candidates),
+            "trials": len(prepared.study.trials()), "search_seconds": seconds,
+        },
+        note=verdict.sentence,
+    )  # fmt: skip
+    return version
+
+
+def _evidence(verdict: Verdict) -> dict[str, Any]:
+    return {"sentence": verdict.sentence, "separated_from_ddpm": verdict.separated, "confirmed": False}
+
+
+def _figure(prepared: Prepared, land: Landscape, verdict: Verdict) -> Path | None:
+    """The front as a PNG in the study's folder."""
+    if not land.candidates:
+        return None
+    from ambient_ray.tracking.figures import FrontPoint, front_figure
+
+    champion, front = verdict.champion, set(map(_key, land.front))
+    points = [
+        FrontPoint(
+            fidelity=c.fidelity,
+            memorization=c.memorization,
+            low=c.rung.scores.get(f"{prepared.objectives.memorization}_low"),
+            high=c.rung.scores.get(f"{prepared.objectives.memorization}_high"),
+            arm=c.trial.arm,
+            trial=c.trial.number,
+            images_seen=c.rung.images_seen,
+            on_front=_key(c) in front,
+            champion=champion is not None and _key(c) == _key(champion),
+        )
+        for c in land.candidates
+    ]
+    path = prepared.config.folder / "front.png"
+    null = land.candidates[0].rung.scores.get(f"{prepared.objectives.memorization}_heldout")
+    front_figure(points, path, fidelity=prepared.objectives.fidelity, memorization=prepared.objectives.memorization, null=null)
+    return path
+
+
+def _key(candidate: Candidate) -> tuple[int, int]:
+    return candidate.trial.number, candidate.rung.rung
+
+
+def _scores(rung: RungRecord) -> RungScores:
+    return RungScores(rung.rung, rung.images_seen, dict(rung.scores), dict(rung.facts), Path(rung.checkpoint))
+
+
+def _command() -> str:
+    import shlex
+
+    return "python -m ambient_ray.search " + shlex.join(sys.argv[1:])
