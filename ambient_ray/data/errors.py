@@ -25,6 +25,7 @@ class BrokenFileError(UserError):
     """A file that is empty, truncated or not what its name says; `path` and `reason` say which and why."""
 
     def __init__(self, path: str, reason: str, advice: str) -> None:
+        """`advice` ends the sentence: what to do about it."""
         reason = " ".join(reason.split()).rstrip(".")
         reason = reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 3] + "..."
         super().__init__(f"{path} is broken ({reason}): {advice}")
