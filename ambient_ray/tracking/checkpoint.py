@@ -1,0 +1,85 @@
+"""Reads a checkpoint folder as the training room writes it; nothing else in this room knows the layout."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ambient_ray.errors import UserError
+
+WEIGHTS = "model.safetensors"
+SAMPLER = {"steps": 18, "sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0}
+
+
+class CheckpointUnreadableError(UserError):
+    """A checkpoint folder lacks a file or a key."""
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """What it takes to build the network again and sample from it.
+
+    backbone: `_target_` and sizes; image: channels, resolution, num_classes (None without classes);
+    sampler: steps, sigma_min, sigma_max, rho; scores and facts: of the newest rung.
+    """
+
+    backbone: Mapping[str, Any]
+    sigma_data: float
+    image: Mapping[str, int | None]
+    images_seen: int
+    sampler: Mapping[str, float]
+    scores: Mapping[str, float]
+    facts: Mapping[str, Any]
+
+
+def read_checkpoint(folder: Path) -> CheckpointConfig:
+    """The configuration in `folder`/checkpoint.json. CheckpointUnreadableError names the file or key."""
+    path = Path(folder) / "checkpoint.json"
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointUnreadableError(f"{folder} is no checkpoint: it has no checkpoint.json") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointUnreadableError(f"{path} cannot be read as JSON: {error}") from error
+    if not (Path(folder) / WEIGHTS).is_file():
+        raise CheckpointUnreadableError(f"{folder} is no complete checkpoint: it has no {WEIGHTS}")
+    try:
+        image = stored["image"]
+        return CheckpointConfig(
+            backbone=stored["backbone"],
+            sigma_data=float(stored["sigma_data"]),
+            image={
+                "channels": int(image["channels"]),
+                "resolution": int(image["resolution"]),
+                "num_classes": image.get("num_classes"),
+            },
+            images_seen=int(stored["images_seen"]),
+            sampler={key: stored.get("sampler", {}).get(key, default) for key, default in SAMPLER.items()},
+            scores=stored.get("scores", {}),
+            facts=stored.get("facts", {}),
+        )
+    except KeyError as error:
+        raise CheckpointUnreadableError(f"{path} lacks the key {error}") from error
+
+
+def read_samples(folder: Path) -> NDArray[np.uint8] | None:
+    """The scored samples, uint8 [n,H,W,C]: key `samples` or `images` of samples.npz; None if not kept."""
+    path = Path(folder) / "samples.npz"
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            key = next((key for key in ("samples", "images") if key in stored.files), None)
+            images = None if key is None else np.asarray(stored[key])
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise CheckpointUnreadableError(f"{path} cannot be read: {error}") from error
+    if images is None or images.dtype != np.uint8 or images.ndim != 4:
+        raise CheckpointUnreadableError(f"{path} holds no uint8 images [n,H,W,C] under 'samples'")
+    return images

@@ -1,0 +1,58 @@
+"""How runs, parameters and tags read in the MLflow UI."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+STUDY, KIND, TRIAL, ARM, STATE, REASON = (
+    f"ambient_ray.{key}" for key in ("study", "kind", "trial", "arm", "state", "reason")
+)
+# A trial that the judge stopped has done all that was asked of it: FINISHED, and the tag says `stopped`.
+STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
+OVER = frozenset({"finished", "stopped", "failed"})  # a killed trial is taken up again
+_PARAM_LENGTH = 6000
+_TAG_LENGTH = 8000
+
+
+def trial_name(number: int, arm: str, params: Mapping[str, Any], *, replicate: bool = False) -> str:
+    """`DDPM · trial 0`, `0.47 noisy .30 · trial 12`: the arm, sigma_tn and the noisy ratio, then the number.
+
+    sigma_tn and noisy_ratio are looked up by the last part of dotted keys.
+    """
+    short = {key.rpartition(".")[2]: value for key, value in params.items()}
+    what = {"ddpm": "DDPM", "ambient": "Ambient"}.get(arm, arm)
+    sigma, ratio = short.get("sigma_tn"), short.get("noisy_ratio")
+    if arm == "ambient" and isinstance(sigma, int | float):
+        what = f"{sigma:.2f}"
+        if isinstance(ratio, int | float):
+            what += f" noisy {ratio:.2f}".replace(" 0.", " .")
+    return f"{what} · {'replicate' if replicate else 'trial'} {number}"
+
+
+def flat_params(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as MLflow parameters: keys joined with dots, values as text (JSON unless a string)."""
+    flat: dict[str, str] = {}
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            flat |= flat_params(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = text(value)[:_PARAM_LENGTH]
+    return flat
+
+
+def text_tags(tags: Mapping[str, Any]) -> dict[str, str]:
+    """Tags as MLflow takes them: text, cut at its limit."""
+    return {key: text(value)[:_TAG_LENGTH] for key, value in tags.items()}
+
+
+def text(value: Any) -> str:
+    """Strings as they are, everything else as JSON (`true`, `null`, `[1, 2]`, `0.47`)."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def finite(scores: Mapping[str, float]) -> dict[str, float]:
+    """The finite ones: MLflow would store infinity as 1.8e308, which ruins every chart."""
+    return {key: float(value) for key, value in scores.items() if math.isfinite(value)}

@@ -1,0 +1,238 @@
+"""The study's one MLflow writer: a thread inside the search's driver, fed by a queue."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ambient_ray.errors import UserError
+
+from . import events
+from .events import DatasetFacts, RungScores
+from .store import TrackingStore
+
+_log = logging.getLogger(__name__)
+_KEPT = 50  # problems kept by their text; more are only counted
+
+
+class TrackingFailedError(UserError):
+    """Nothing can be recorded: the store could not be opened."""
+
+
+class StudyRecorder:
+    """Records a study into MLflow. Every method but `flush` and `close` only queues.
+
+    Make one when the driver's own imports are done and before it starts Ray: the thread then imports MLflow
+    and creates the schema (seconds) while Ray starts. Problems while writing never reach the search: they are
+    logged, kept in `problems`, and returned by `close`.
+
+        with StudyRecorder(resolve_store(uri, output_dir)) as recorder:
+            recorder.start("faces", params, dataset=facts)
+            ...
+            recorder.finish({"hypervolume": 1.2})
+
+    Leaving the block without `finish` (Ctrl-C, an error) marks the open runs KILLED or FAILED; the same study
+    started again takes them up.
+    """
+
+    def __init__(self, store: TrackingStore) -> None:
+        """Start the writer thread. store: from `resolve_store`, checked with `check_tracking`."""
+        self._queue: queue.Queue[events.Event | None] = queue.Queue()
+        self._problems: list[str] = []
+        self._missed = 0
+        self._fatal: Exception | None = None
+        self._started = self._finished = self._closed = False
+        self._thread = threading.Thread(target=self._work, args=(store,), name="mlflow-writer", daemon=True)
+        self._thread.start()
+
+    # -- what happens, in order
+
+    def start(
+        self,
+        study: str,
+        params: Mapping[str, Any],
+        *,
+        tags: Mapping[str, Any] | None = None,
+        dataset: DatasetFacts | None = None,
+        train_images: NDArray[np.uint8] | None = None,
+    ) -> None:
+        """Begin the study, or go on with it: its runs are found by tag, never made twice.
+
+        params: the resolved configuration, nested as it likes. train_images uint8 [N,H,W,C]: S, for the
+        galleries of nearest training images; kept by reference.
+        """
+        self._started = True
+        self._put(events.StudyStarted(study, dict(params), dict(tags or {}), dataset, train_images))
+
+    def replay(
+        self,
+        number: int,
+        arm: str,
+        params: Mapping[str, Any],
+        rungs: Iterable[RungScores],
+        state: str,
+        reason: str = "",
+        *,
+        parent: int | None = None,
+    ) -> None:
+        """A trial that an earlier life of the search ended. Nothing happens where MLflow has it already.
+
+        After a SIGKILL the study's storage may know more than MLflow: call this for every ended trial on a
+        resume.
+        """
+        started = events.TrialStarted(number, arm, dict(params), parent)
+        self._put(events.TrialReplayed(started, tuple(rungs), events.TrialEnded(number, state, reason)))
+
+    def trial_started(
+        self, number: int, arm: str, params: Mapping[str, Any], *, parent: int | None = None
+    ) -> None:
+        """A trial begins or is taken up again. arm: ddpm, ambient, ...; parent: the trial it replicates."""
+        self._put(events.TrialStarted(number, arm, dict(params), parent))
+
+    def rung_scored(
+        self,
+        number: int,
+        rung: int,
+        images_seen: int,
+        scores: Mapping[str, float],
+        facts: Mapping[str, Any] | None = None,
+        checkpoint: Path | None = None,
+    ) -> None:
+        """A trial was scored. checkpoint: its folder; pictures are drawn of the samples.npz in it.
+
+        The folder must live until it is read (`flush`). A rung that MLflow has already is left alone.
+        """
+        scored = RungScores(rung, images_seen, dict(scores), dict(facts or {}), checkpoint)
+        self._put(events.RungScored(number, scored))
+
+    def trial_ended(self, number: int, state: str, reason: str = "") -> None:
+        """A trial ended. state: finished, stopped (by the judge), failed, killed; reason: one sentence."""
+        self._put(events.TrialEnded(number, state, reason))
+
+    def log_file(self, path: Path, folder: str = "", *, number: int | None = None) -> None:
+        """A file among the artifacts of the study's run, or of trial `number`; the same name is replaced."""
+        self._put(events.FileLogged(Path(path), folder, number))
+
+    def log_text(self, text: str, name: str) -> None:
+        """A text file among the artifacts of the study's run, at the path `name`."""
+        self._put(events.TextLogged(text, name))
+
+    def register_champion(self, number: int, scored: RungScores, evidence: Mapping[str, Any]) -> Future[int]:
+        """Register the rung's checkpoint as the study's model, alias `champion`; gives its version.
+
+        evidence: why this one, kept as tags. The future raises what the registry raised.
+        """
+        version: Future[int] = Future()
+        self._put(events.ChampionFound(number, scored, dict(evidence), version))
+        return version
+
+    def finish(
+        self, metrics: Mapping[str, float] | None = None, *, state: str = "finished", note: str = ""
+    ) -> None:
+        """End the study: summary metrics, a note (Markdown) for its page. Trials still open become KILLED."""
+        self._finished = True
+        self._put(events.StudyFinished(dict(metrics or {}), state, note))
+
+    # -- how it went
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What could not be written so far, one sentence each."""
+        more = (f"{self._missed} more events were not written",) if self._missed else ()
+        return (*self._problems, *more)
+
+    def check(self) -> None:
+        """Raise TrackingFailedError if the store could not be opened, so that nothing will be recorded."""
+        if self._fatal is not None:
+            raise TrackingFailedError(
+                f"MLflow cannot record this study: {_sentence(self._fatal)}"
+            ) from self._fatal
+
+    def flush(self, timeout: float = 60.0) -> bool:
+        """Wait until everything so far is written; False if it takes longer than `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        with self._queue.all_tasks_done:
+            while self._queue.unfinished_tasks and (left := deadline - time.monotonic()) > 0:
+                self._queue.all_tasks_done.wait(left)
+            return not self._queue.unfinished_tasks
+
+    def close(self, timeout: float = 60.0, *, state: str = "killed") -> tuple[str, ...]:
+        """Write what is queued, for at most `timeout` seconds, and return what could not be written.
+
+        Without an earlier `finish` the open runs end with `state`. May be called twice.
+        """
+        if not self._closed:
+            if self._started and not self._finished:
+                self.finish(state=state)
+            self._closed = True
+            self._queue.put(None)
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            left = self._queue.unfinished_tasks
+            return (
+                *self.problems,
+                f"MLflow was still writing after {timeout:g} s: {left} events are not recorded",
+            )
+        return self.problems
+
+    def __enter__(self) -> Self:
+        """The recorder itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close; open runs become FAILED after an error, KILLED after Ctrl-C or without a `finish`."""
+        self.close(state="failed" if isinstance(error, Exception) else "killed")
+
+    # -- the thread
+
+    def _put(self, event: events.Event) -> None:
+        if self._closed:
+            raise RuntimeError("this recorder is closed")
+        self._queue.put(event)
+
+    def _work(self, store: TrackingStore) -> None:
+        from .runs import StudyRuns
+
+        runs: StudyRuns | None = None
+        try:
+            runs = StudyRuns(store)
+        except Exception as error:  # kept for check() and close(); a thread's own traceback would be lost
+            self._fatal = error
+            self._keep("MLflow cannot be opened", error)
+        while (event := self._queue.get()) is not None:
+            try:
+                if runs is None:
+                    self._missed += 1
+                    raise TrackingFailedError("the store could not be opened")
+                runs.write(event)
+            except Exception as error:  # one event that fails must not stop the others, nor the search
+                if runs is not None:
+                    self._keep(type(event).__name__, error)
+                if isinstance(event, events.ChampionFound):
+                    event.version.set_exception(error)
+            finally:
+                self._queue.task_done()
+        self._queue.task_done()
+
+    def _keep(self, what: str, error: Exception) -> None:
+        _log.warning("%s: %s", what, error, exc_info=_log.isEnabledFor(logging.DEBUG))
+        if len(self._problems) < _KEPT:
+            self._problems.append(f"{what}: {_sentence(error)}")
+        else:
+            self._missed += 1
+
+
+def _sentence(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]

@@ -1,0 +1,147 @@
+"""The registry: a checkpoint becomes a version of the study's model, and the alias `champion` moves to it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .bundle import weights_hash, write_generator, write_mlflow_model
+from .checkpoint import read_checkpoint
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+CHAMPION = "champion"
+PREVIOUS = "previous-champion"
+_HASH_TAG = "ambient_ray.weights_sha256"
+_TAG_LENGTH = 8000  # MLflow cuts run tags here; the same bound keeps a version's tags readable
+
+
+def register_champion(
+    client: MlflowClient,
+    study: str,
+    checkpoint: Path,
+    *,
+    run_id: str,
+    scores: Mapping[str, float],
+    facts: Mapping[str, Any],
+    evidence: Mapping[str, Any],
+) -> int:
+    """Register `checkpoint` as a version of the model `study`, point `champion` to it, return the version.
+
+    The same weights are registered once: a second call only moves the alias and renews the evidence. The
+    champion that steps down is reachable as `previous-champion`. scores and facts travel inside the model and
+    as tags; evidence (why this one) as tags. run_id: the trial's run. Raises CheckpointUnreadableError, and
+    MlflowException from the store.
+    """
+    digest = weights_hash(checkpoint)
+    version = find_version(client, study, digest)
+    if version is None:
+        version = _register(client, study, checkpoint, digest, run_id, scores, facts)
+    for key, value in evidence.items():
+        client.set_model_version_tag(study, str(version), f"evidence.{key}", _text(value))
+    _move_champion(client, study, version)
+    return version
+
+
+def find_version(client: MlflowClient, model: str, digest: str) -> int | None:
+    """The newest version of `model` whose weights have this SHA-256, or None."""
+    found = [
+        int(version.version)
+        for version in _versions(client, model)
+        if version.tags.get(_HASH_TAG) == digest and version.status == "READY"
+    ]
+    return max(found, default=None)
+
+
+def _versions(client: MlflowClient, model: str) -> list[ModelVersion]:
+    quoted = model.replace("'", "\\'")
+    versions: list[ModelVersion] = []
+    token = None
+    while True:
+        page = client.search_model_versions(f"name='{quoted}'", max_results=1000, page_token=token)
+        versions.extend(page)
+        token = page.token
+        if not token:
+            return versions
+
+
+def _register(
+    client: MlflowClient,
+    study: str,
+    checkpoint: Path,
+    digest: str,
+    run_id: str,
+    scores: Mapping[str, float],
+    facts: Mapping[str, Any],
+) -> int:
+    images_seen = read_checkpoint(checkpoint).images_seen
+    tags = {_HASH_TAG: digest, "ambient_ray.study": study, "images_seen": str(images_seen)}
+    tags |= {f"score.{key}": f"{value:.6g}" for key, value in scores.items()}
+    tags |= {f"fact.{key}": _text(value) for key, value in facts.items()}
+    with tempfile.TemporaryDirectory(prefix="ambient-register-") as scratch:
+        generator = write_generator(checkpoint, Path(scratch) / "generator", scores=scores, facts=facts)
+        folder = write_mlflow_model(generator, Path(scratch) / "model")
+        logged = _upload(client, study, folder, run_id, images_seen)
+    _ensure_model(client, study)
+    # The artifact location, not models:/<id>: MLflow's SQL store would resolve that with its global tracking
+    # URI.
+    tags["ambient_ray.model_id"] = logged.model_id  # the SQL store keeps no model_id of its own
+    created = client.create_model_version(
+        study, logged.artifact_location, run_id=run_id, tags=tags, model_id=logged.model_id
+    )
+    # The tag by which MLflow's pages lead from a run and its model to the registered version.
+    link = json.dumps([{"name": study, "version": str(created.version)}])
+    client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": link})
+    return int(created.version)
+
+
+def _upload(client: MlflowClient, name: str, folder: Path, run_id: str, step: int) -> Any:
+    """Store the folder as a logged model of the run: what `log_model` does, without its global state."""
+    from mlflow.entities import LoggedModelOutput
+
+    logged = client.create_logged_model(
+        client.get_run(run_id).info.experiment_id,
+        name=_model_name(name),
+        source_run_id=run_id,
+        model_type="generator",
+    )
+    try:
+        client.log_model_artifacts(logged.model_id, str(folder))
+    except BaseException:
+        client.finalize_logged_model(logged.model_id, "FAILED")
+        raise
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=step)])
+    return client.finalize_logged_model(logged.model_id, "READY")
+
+
+def _ensure_model(client: MlflowClient, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name, tags={"ambient_ray": "generator"})
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _move_champion(client: MlflowClient, name: str, version: int) -> None:
+    holder = client.get_registered_model(name).aliases.get(CHAMPION)
+    if holder is not None and int(holder) == version:
+        return
+    if holder is not None:
+        client.set_registered_model_alias(name, PREVIOUS, str(holder))
+    client.set_registered_model_alias(name, CHAMPION, str(version))
+
+
+def _model_name(study: str) -> str:
+    """A logged model's name allows fewer characters than a registered one's."""
+    return "".join("_" if character in "/:.%\"'" else character for character in study)
+
+
+def _text(value: Any) -> str:
+    return (value if isinstance(value, str) else json.dumps(value, default=str))[:_TAG_LENGTH]

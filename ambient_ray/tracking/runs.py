@@ -1,0 +1,296 @@
+"""Writes a study into MLflow: study run -> trial runs -> replicate runs. Lives in the recorder's thread.
+
+Everything is found by tag before it is made, so the same study may be started any number of times.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import singledispatchmethod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import events
+from .dataset import dataset_input
+from .labels import (
+    ARM,
+    KIND,
+    OVER,
+    REASON,
+    STATE,
+    STATUS,
+    STUDY,
+    TRIAL,
+    finite,
+    flat_params,
+    text_tags,
+    trial_name,
+)
+from .pictures import draw_rung
+from .registry import register_champion
+from .store import TrackingStore, open_client
+from .system import git_commit, system_facts
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput, Run
+
+_BATCH = 100  # MLflow's limit of parameters or tags a call
+
+
+@dataclass
+class _TrialRun:
+    """What is known of a trial's run, so that the store is asked once."""
+
+    run_id: str
+    params: dict[str, str]
+    state: str | None
+    steps: set[int] | None = None  # images seen of the rungs already written; None: not asked yet
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+class StudyRuns:
+    """One study's runs in one store. `write` takes the events in order; not thread-safe."""
+
+    def __init__(self, store: TrackingStore) -> None:
+        """Open the store: imports MLflow and creates the schema if it is new, which takes seconds."""
+        for name in ("mlflow.store.db.utils", "mlflow.pyfunc", "alembic"):
+            logging.getLogger(name).setLevel(
+                logging.WARNING
+            )  # their progress is no news on a search's terminal
+        self._store = store
+        self.client = open_client(store.uri)
+        self.client.search_experiments(max_results=1)  # the schema is created by the first call
+        self._trials: dict[int, _TrialRun] = {}
+        self._images: NDArray[np.uint8] | None = None
+        self._dataset: DatasetInput | None = None
+        self.study = ""
+        self.run_id = ""
+        self.experiment_id = ""
+
+    @singledispatchmethod
+    def write(self, event: events.Event) -> None:
+        """Write one event. Raises what the store raises, and KeyError for a trial never started."""
+        raise TypeError(f"no such event: {event!r}")
+
+    @write.register
+    def _(self, event: events.StudyStarted) -> None:
+        self.study = event.study
+        self._images = event.train_images
+        self._dataset = None if event.dataset is None else dataset_input(event.dataset)
+        self.experiment_id = self._experiment(event.study)
+        tags = {STUDY: event.study, KIND: "study", STATE: "running", **text_tags(event.tags), **_provenance()}
+        found = self._runs("study")
+        params = flat_params(event.params)
+        if found:
+            self.run_id = found[0].info.run_id
+            self.client.update_run(self.run_id, status="RUNNING")
+            self._log_new_params(self.run_id, params, dict(found[0].data.params), tags)
+        else:
+            self.run_id = self.client.create_run(
+                self.experiment_id, tags={KIND: "study", STUDY: event.study}, run_name=event.study
+            ).info.run_id
+            self._log_new_params(self.run_id, params, {}, tags)
+        self._log_dataset(self.run_id, found[0] if found else None)
+        self._adopt_trials()
+
+    @write.register
+    def _(self, event: events.TrialStarted) -> None:
+        params = flat_params(event.params)
+        tags = {STATE: "running", ARM: event.arm, REASON: ""}
+        known = self._trials.get(event.number)
+        if known is not None:
+            self.client.update_run(known.run_id, status="RUNNING")
+            known.state = None
+            self._log_new_params(known.run_id, params, known.params, tags)
+            return
+        parent = self.run_id if event.parent is None else self._trial(event.parent).run_id
+        kind = "trial" if event.parent is None else "replicate"
+        run = self.client.create_run(
+            self.experiment_id,
+            run_name=trial_name(event.number, event.arm, event.params, replicate=kind == "replicate"),
+            tags={"mlflow.parentRunId": parent, STUDY: self.study, KIND: kind, TRIAL: str(event.number)},
+        )
+        self._trials[event.number] = _TrialRun(run.info.run_id, {}, None, steps=set())
+        self._log_new_params(run.info.run_id, params, self._trials[event.number].params, tags)
+        self._log_dataset(run.info.run_id, None)
+
+    @write.register
+    def _(self, event: events.RungScored) -> None:
+        from mlflow.entities import Metric, RunTag
+
+        trial, scored = self._trial(event.number), event.scored
+        if trial.steps is None:
+            trial.steps = {metric.step for metric in self.client.get_metric_history(trial.run_id, "rung")}
+        if scored.images_seen in trial.steps:
+            return
+        if scored.checkpoint is not None:
+            with tempfile.TemporaryDirectory(prefix="ambient-figures-") as scratch:
+                for path, folder in draw_rung(
+                    scored.checkpoint, scored.images_seen, self._images, Path(scratch)
+                ):
+                    self.client.log_artifact(trial.run_id, str(path), folder)
+        # The metrics come last and in one transaction: `rung` among them says that this rung is all there.
+        values = finite(scored.scores) | {"rung": float(scored.rung)}
+        now = int(time.time() * 1000)
+        facts = text_tags({f"fact.{key}": value for key, value in scored.facts.items()})
+        lost = sorted(set(scored.scores) - set(values))
+        if lost:
+            facts[f"not_finite.{scored.images_seen}"] = ", ".join(lost)
+        new = {key: value for key, value in facts.items() if trial.facts.get(key) != value}
+        self.client.log_batch(
+            trial.run_id,
+            metrics=[Metric(key, value, now, scored.images_seen) for key, value in values.items()],
+            tags=[RunTag(key, value) for key, value in list(new.items())[:_BATCH]],
+        )
+        trial.facts |= new
+        trial.steps.add(scored.images_seen)
+
+    @write.register
+    def _(self, event: events.TrialEnded) -> None:
+        trial = self._trial(event.number)
+        self._end(trial.run_id, event.state, event.reason)
+        trial.state = event.state
+
+    @write.register
+    def _(self, event: events.TrialReplayed) -> None:
+        known = self._trials.get(event.started.number)
+        if known is not None and known.state in OVER:
+            return  # events are written in order, so a run that is over has all its rungs
+        self.write(event.started)
+        for scored in event.rungs:
+            self.write(events.RungScored(event.started.number, scored))
+        self.write(event.ended)
+
+    @write.register
+    def _(self, event: events.FileLogged) -> None:
+        run_id = self.run_id if event.number is None else self._trial(event.number).run_id
+        self.client.log_artifact(run_id, str(event.path), event.folder or None)
+
+    @write.register
+    def _(self, event: events.TextLogged) -> None:
+        self.client.log_text(self.run_id, event.text, event.name)
+
+    @write.register
+    def _(self, event: events.ChampionFound) -> None:
+        if event.scored.checkpoint is None:
+            raise ValueError(f"trial {event.number} has no checkpoint to register")
+        version = register_champion(
+            self.client,
+            self.study,
+            event.scored.checkpoint,
+            run_id=self._trial(event.number).run_id,
+            scores=event.scored.scores,
+            facts=event.scored.facts,
+            evidence=event.evidence,
+        )
+        self.client.set_tag(self.run_id, "ambient_ray.champion", f"models:/{self.study}/{version}")
+        event.version.set_result(version)
+
+    @write.register
+    def _(self, event: events.StudyFinished) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(key, value, now, 0) for key, value in finite(event.metrics).items()]
+        if metrics:
+            self.client.log_batch(self.run_id, metrics=metrics)
+        if event.note:
+            self.client.set_tag(self.run_id, "mlflow.note.content", event.note)
+        for trial in self._trials.values():
+            if trial.state is None:
+                self._end(trial.run_id, "killed", "the search ended before this trial did")
+                trial.state = "killed"
+        self._end(self.run_id, event.state, "")
+
+    # -- what the events are written with
+
+    def _trial(self, number: int) -> _TrialRun:
+        if number not in self._trials:
+            raise KeyError(f"trial {number} was never started")
+        return self._trials[number]
+
+    def _end(self, run_id: str, state: str, reason: str) -> None:
+        from mlflow.entities import RunTag
+
+        tags = text_tags({STATE: state, REASON: reason})
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        self.client.set_terminated(run_id, status=STATUS[state])
+
+    def _experiment(self, name: str) -> str:
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            location = self._store.artifact_location
+            return str(
+                self.client.create_experiment(name, artifact_location=location and f"{location}/{name}")
+            )
+        if found.lifecycle_stage == "deleted":
+            self.client.restore_experiment(
+                found.experiment_id
+            )  # its name is taken until it is restored or purged
+        return str(found.experiment_id)
+
+    def _runs(self, *kinds: str) -> list[Run]:
+        """This study's runs of these kinds, oldest first."""
+        quoted = self.study.replace("'", "\\'")
+        runs: list[Run] = []
+        for kind in kinds:
+            token = None
+            while True:
+                page = self.client.search_runs(
+                    [self.experiment_id],
+                    f"tags.`{STUDY}` = '{quoted}' and tags.`{KIND}` = '{kind}'",
+                    max_results=1000,
+                    order_by=["attributes.start_time ASC"],
+                    page_token=token,
+                )
+                runs.extend(page)
+                token = page.token
+                if not token:
+                    break
+        return runs
+
+    def _adopt_trials(self) -> None:
+        """Find the trials of earlier lives; end those left RUNNING by a dead search, until taken up."""
+        for run in self._runs("trial", "replicate"):
+            tags = run.data.tags
+            state = tags.get(STATE)
+            if run.info.status not in ("FINISHED", "FAILED", "KILLED"):
+                state = "killed"
+                self._end(run.info.run_id, state, "the search was interrupted")
+            facts = {key: value for key, value in tags.items() if key.startswith("fact.")}
+            self._trials[int(tags[TRIAL])] = _TrialRun(
+                run.info.run_id, dict(run.data.params), state, facts=facts
+            )
+
+    def _log_new_params(
+        self, run_id: str, params: Mapping[str, str], known: dict[str, str], tags: Mapping[str, str]
+    ) -> None:
+        """Log parameters not there yet. MLflow refuses to change one, so a changed value becomes a tag."""
+        from mlflow.entities import Param, RunTag
+
+        changed = {key: value for key, value in params.items() if known.get(key, value) != value}
+        new = [Param(key, value) for key, value in params.items() if key not in known]
+        labels = [RunTag(key, value) for key, value in tags.items()]
+        labels += [RunTag(f"ambient_ray.changed.{key}", value) for key, value in changed.items()]
+        for first in range(0, max(len(new), len(labels)), _BATCH):
+            part = slice(first, first + _BATCH)
+            self.client.log_batch(run_id, params=new[part], tags=labels[part])
+        known.update({param.key: param.value for param in new})
+
+    def _log_dataset(self, run_id: str, existing: Run | None) -> None:
+        logged = existing is not None and existing.inputs is not None and existing.inputs.dataset_inputs
+        if self._dataset is not None and not logged:
+            self.client.log_inputs(run_id, datasets=[self._dataset])
+
+
+def _provenance() -> dict[str, str]:
+    commit = git_commit()
+    system = {f"system.{key}": value for key, value in system_facts().items()}
+    return system | ({} if commit is None else {"mlflow.source.git.commit": commit})

@@ -1,0 +1,270 @@
+"""A registered model stands alone: no pickle, no ambient_ray, the same bytes for the same seeds."""
+
+import ast
+import json
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from ambient_ray.tracking import (
+    ModelNotFoundError,
+    ModelUnloadableError,
+    RungScores,
+    StudyRecorder,
+    TrackingStore,
+    TrackingUnreachableError,
+    load_model,
+)
+from ambient_ray.tracking.bundle import COPIED, write_generator, write_mlflow_model
+from ambient_ray.tracking.checkpoint import CheckpointUnreadableError
+from ambient_ray.tracking.store import open_client
+
+WriteCheckpoint = Callable[..., Path]
+
+
+def register(store: TrackingStore, study: str, *checkpoints: Path) -> list[int]:
+    """Register checkpoints of trials 0, 1, ... as champions, one after the other."""
+    with StudyRecorder(store) as recorder:
+        recorder.start(study, {})
+        versions = []
+        for number, checkpoint in enumerate(checkpoints):
+            recorder.trial_started(number, "ambient", {"sigma_tn": 0.5})
+            scored = RungScores(0, 64_000, {"f_mem": 0.125}, {"extractor": "classifier"}, checkpoint)
+            versions.append(recorder.register_champion(number, scored, {"rule": "knee", "trials": 12}))
+        recorder.finish()
+        assert recorder.close() == ()
+    return [version.result(1) for version in versions]
+
+
+def test_the_same_weights_are_registered_once_and_the_old_champion_stays(
+    store: TrackingStore, write_checkpoint: WriteCheckpoint
+) -> None:
+    first, second = write_checkpoint("a", seed=1), write_checkpoint("b", seed=2)
+    assert register(store, "moves", first, first, second) == [1, 1, 2]
+    client = open_client(store.uri)
+    model = client.get_registered_model("moves")
+    assert {alias: int(version) for alias, version in model.aliases.items()} == {
+        "champion": 2,
+        "previous-champion": 1,
+    }
+    version = client.get_model_version("moves", "2")
+    assert version.tags["evidence.rule"] == "knee" and version.tags["score.f_mem"] == "0.125"
+    assert client.get_run(version.run_id).data.tags["ambient_ray.trial"] == "2"
+    assert register(store, "moves", first) == [1]
+    assert int(client.get_model_version_by_alias("moves", "champion").version) == 1
+    for name, seed in (("moves@champion", 1), ("moves/2", 2), ("moves@previous-champion", 2)):
+        loaded = load_model(f"models:/{name}", tracking_uri=store.uri)
+        fresh = load_model(write_checkpoint(f"again-{name[6:]}", seed=seed))
+        np.testing.assert_array_equal(loaded.sample(3), fresh.sample(3))
+    assert loaded.scores == {"f_mem": 0.125} and loaded.config["images_seen"] == 64_000
+
+
+def test_every_kind_of_uri_gives_the_same_model(
+    store: TrackingStore, write_checkpoint: WriteCheckpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    register(store, "kinds", write_checkpoint(seed=3))
+    version = open_client(store.uri).get_model_version("kinds", "1")
+    wanted = load_model("models:/kinds@champion", tracking_uri=store.uri).sample(2, seed=5)
+    uris = [
+        "models:/kinds/1",
+        f"models:/{version.tags['ambient_ray.model_id']}",
+        f"runs:/{version.run_id}/kinds",
+        version.source,
+    ]
+    for uri in uris:
+        np.testing.assert_array_equal(load_model(uri, tracking_uri=store.uri).sample(2, seed=5), wanted)
+    # without a tracking URI: the environment, else ./outputs/mlflow.db
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    np.testing.assert_array_equal(load_model("models:/kinds/1").sample(2, seed=5), wanted)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelNotFoundError, match="tracking"):
+        load_model("models:/kinds/1")
+    (tmp_path / "outputs").symlink_to(store.uri.removeprefix("sqlite:///").removesuffix("/mlflow.db"))
+    np.testing.assert_array_equal(load_model("models:/kinds/1").sample(2, seed=5), wanted)
+
+
+def test_an_image_depends_on_seed_and_number_only(write_checkpoint: WriteCheckpoint) -> None:
+    model = load_model(write_checkpoint(), device="cpu")
+    images = model.sample(40, seed=7)
+    assert images.shape == (40, 8, 8, 1) and images.dtype == np.uint8 and images.std() > 10
+    for n, batch_size in ((1, None), (5, 1), (17, 3), (33, 64), (40, 16)):
+        np.testing.assert_array_equal(model.sample(n, seed=7, batch_size=batch_size), images[:n])
+    seeds, numbers = np.array([7, 8, 7]), np.array([39, 0, 3])
+    mixed = model.draw(seeds, numbers)  # another place in another batch, the same bytes
+    np.testing.assert_array_equal(mixed[[0, 2]], images[[39, 3]])
+    np.testing.assert_array_equal(mixed[1], model.sample(1, seed=8)[0])
+    assert not np.array_equal(model.sample(5, seed=8), images[:5])
+    assert model.sample(0).shape == (0, 8, 8, 1)
+
+
+def test_classes(write_checkpoint: WriteCheckpoint) -> None:
+    model = load_model(write_checkpoint(num_classes=3))
+    cycle = model.sample(6)
+    np.testing.assert_array_equal(cycle, model.sample(6, labels=[0, 1, 2, 0, 1, 2]))
+    np.testing.assert_array_equal(cycle[[1, 4]], model.sample(6, labels=1)[[1, 4]])
+    assert not np.array_equal(cycle, model.sample(6, labels=1))
+    with pytest.raises(ValueError, match=r"0\.\.2"):
+        model.sample(1, labels=3)
+    with pytest.raises(ValueError, match="no classes"):
+        load_model(write_checkpoint("plain")).sample(1, labels=0)
+
+
+def test_mlflow_loads_it_where_ambient_ray_cannot_be_imported(
+    store: TrackingStore, write_checkpoint: WriteCheckpoint, tmp_path: Path
+) -> None:
+    register(store, "alone", write_checkpoint(seed=4, num_classes=3))
+    code = f"""
+        import sys
+        class Refuse:
+            def find_spec(self, name, path=None, target=None):
+                if name.partition(".")[0] == "ambient_ray":
+                    raise ImportError(name + " is not here")
+        sys.meta_path.insert(0, Refuse())
+        import mlflow, numpy as np, pandas as pd
+        mlflow.set_tracking_uri({store.uri!r})
+        model = mlflow.pyfunc.load_model("models:/alone@champion")
+        rows = pd.DataFrame({{"seed": [9, 9, 9, 2], "label": [0, 1, 2, 0]}})
+        np.save({str(tmp_path / "drawn.npy")!r}, model.predict(rows))
+        assert not [name for name in sys.modules if name.startswith("ambient_ray")]
+        assert model.metadata.get_input_schema().input_names() == ["seed", "label"]
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=120, cwd=tmp_path)
+    drawn = np.load(tmp_path / "drawn.npy")
+    model = load_model("models:/alone@champion", tracking_uri=store.uri)
+    np.testing.assert_array_equal(drawn[:3], model.sample(3, seed=9))
+    np.testing.assert_array_equal(drawn[3:], model.sample(1, seed=2))
+
+
+def test_the_models_folder(write_checkpoint: WriteCheckpoint, tmp_path: Path) -> None:
+    generator = write_generator(write_checkpoint(), tmp_path / "generator")
+    folder = write_mlflow_model(generator, tmp_path / "model")
+    names = {path.name for path in folder.rglob("*")}
+    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".pth", ".pyc", ".bin"))]
+    assert {"MLmodel", "model.safetensors", "config.json", "load.py", "pyfunc_model.py"} <= names
+    listed = (folder / "requirements.txt").read_text().split()
+    assert {line.partition("==")[0] for line in listed} == {
+        "mlflow",
+        "torch",
+        "diffusers",
+        "safetensors",
+        "numpy",
+        "pandas",
+    }
+    before = sorted(path for path in folder.rglob("*"))
+    load_model(folder).sample(1)
+    assert (
+        sorted(path for path in folder.rglob("*")) == before
+    )  # loading leaves no caches among the artifacts
+    for source in COPIED:
+        assert (folder / "artifacts/generator/code" / source.name).read_bytes() == source.read_bytes()
+
+
+def test_the_copied_files_import_only_each_other_and_named_packages() -> None:
+    names = {file.stem for file in COPIED}
+    for file in COPIED:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                assert node.level == 1 and (node.module or "").partition(".")[0] in names, (file, node.module)
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                modules = (
+                    [alias.name for alias in node.names]
+                    if isinstance(node, ast.Import)
+                    else [node.module or ""]
+                )
+                for module in modules:
+                    top = module.partition(".")[0]
+                    assert top in {"torch", "numpy", "diffusers", "safetensors", *sys.stdlib_module_names}, (
+                        file,
+                        top,
+                    )
+
+
+def test_two_versions_with_other_code_live_side_by_side(
+    write_checkpoint: WriteCheckpoint, tmp_path: Path
+) -> None:
+    old = write_generator(write_checkpoint(), tmp_path / "old")
+    new = write_generator(write_checkpoint("b"), tmp_path / "new")
+    file = old / "code" / "samplers.py"
+    file.write_text(file.read_text().replace("x = latents * levels[0]", "x = 0 * latents"))
+    changed, current = load_model(old), load_model(new)
+    assert (changed.sample(4) == changed.sample(4)[:1]).all()
+    assert not (current.sample(4) == current.sample(4)[:1]).all()
+    assert (changed.sample(4) == changed.sample(4)[:1]).all()
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("models:/nobody@champion", "no registered model 'nobody'"),
+        ("models:/known@winner", "versions 1 and aliases @champion"),
+        ("models:/known/9", "versions 1 and aliases @champion"),
+        ("models:/known/Production", "models:/known@Production"),
+        ("models:/known", "models:/known@champion"),
+        ("runs:/0123456789abcdef0123456789abcdef/known", "cannot be found"),
+        ("nowhere/at/all", "neither a folder nor"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_what_exists(
+    uri: str, told: str, store: TrackingStore, write_checkpoint: WriteCheckpoint
+) -> None:
+    register(store, "known", write_checkpoint(seed=8))
+    with pytest.raises(ModelNotFoundError, match=told):
+        load_model(uri, tracking_uri=store.uri)
+
+
+def test_a_network_of_ones_own(
+    write_checkpoint: WriteCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_own_nets.py").write_text(
+        "from ambient_ray.diffusion import UNet\n\n\nclass Mine(UNet):\n    pass\n"
+    )
+    own = json.loads((write_checkpoint("plain") / "checkpoint.json").read_text())["backbone"]
+    folder = write_checkpoint("own", backbone=own | {"_target_": "my_own_nets.Mine"})
+    with pytest.raises(ModelUnloadableError, match=r"my_own_nets\.Mine.*PYTHONPATH"):
+        load_model(folder)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_model(folder).sample(1).shape == (1, 8, 8, 1)
+
+
+def test_broken_checkpoints_are_named(write_checkpoint: WriteCheckpoint, tmp_path: Path) -> None:
+    folder = write_checkpoint()
+    stored = json.loads((folder / "checkpoint.json").read_text())
+    del stored["sigma_data"]
+    (folder / "checkpoint.json").write_text(json.dumps(stored))
+    with pytest.raises(CheckpointUnreadableError, match="lacks the key 'sigma_data'"):
+        write_generator(folder, tmp_path / "generator")
+    with pytest.raises(ModelUnloadableError, match="sigma_data"):
+        load_model(folder)
+    with pytest.raises(ModelNotFoundError, match="neither a registered model nor a checkpoint"):
+        load_model(tmp_path)
+
+
+def test_a_server_that_is_away_is_told_before_mlflow_retries() -> None:
+    with pytest.raises(TrackingUnreachableError, match="nothing answers"):
+        load_model("models:/faces@champion", tracking_uri="http://127.0.0.1:9")
+
+
+def test_the_pyfunc_answers_json_serving_input(write_checkpoint: WriteCheckpoint, tmp_path: Path) -> None:
+    folder = write_mlflow_model(write_generator(write_checkpoint(), tmp_path / "g"), tmp_path / "model")
+    model = mlflow.pyfunc.load_model(str(folder))
+    wanted = load_model(folder).sample(2, seed=0)
+    np.testing.assert_array_equal(model.predict(model.input_example), wanted)
+    np.testing.assert_array_equal(model.predict(pd.DataFrame({"seed": [0, 0]})), wanted)
+    from mlflow.pyfunc.scoring_server import invocations
+
+    answer = invocations(
+        json.dumps({"dataframe_split": {"columns": ["seed"], "data": [[0], [0]]}}),
+        "application/json",
+        model,
+        model.metadata.get_input_schema(),
+    )
+    assert answer.status == 200
+    np.testing.assert_array_equal(np.array(json.loads(answer.response)["predictions"]), wanted)
