@@ -1,0 +1,185 @@
+"""One pass over generated images -> all scores, with the facts that say which scores may be compared."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from .arrays import Floats
+from .errors import FeatureShapeError, IncomparableScoresError, TooFewImagesError
+from .estimate import Estimate
+from .extractors import Extractor, Fact
+from .fidelity import GaussianStatistics, frechet_distance, kernel_distance
+from .memorization import S_TAU_THRESHOLDS, copied_share, similarity_share
+from .neighbours import nearest_cosine, two_nearest
+from .references import EvaluationSettings, References
+
+# Facts that follow from the others up to rounding, or inform only; everything else must be equal.
+_INFORMATIVE = frozenset({"tau", "tau_quantile"})
+_INFORMATIVE_PREFIX = "extractor_"
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Each sample's nearest training images, for the picture that shows them side by side.
+
+    index int64 [N] and distance [N]: the nearest in pixels (L2 on 0..255; the mirror image where
+    settings.mirror); ratio [N]: d1/d2, small = copied; similar_index int64 [N] and similarity [N]: the
+    nearest in features, by cosine.
+    """
+
+    index: npt.NDArray[np.int64]
+    distance: Floats
+    ratio: Floats
+    similar_index: npt.NDArray[np.int64]
+    similarity: Floats
+
+    def most_similar_first(self) -> npt.NDArray[np.int64]:
+        """Sample indices [N], the smallest gap ratio first, the higher similarity first among equals."""
+        return np.lexsort((-self.similarity, self.ratio)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All scores of one set of samples.
+
+    values: flat, see `evaluate`; facts: what they depend on, see `comparable`; nearest: see `Nearest`.
+    """
+
+    values: Mapping[str, float]
+    facts: Mapping[str, Fact]
+    nearest: Nearest = field(repr=False)
+
+
+def fidelity_key(extractor: str) -> str:
+    """The Frechet distance's key: `fid` with the original Inception, `fd_<extractor>` with any other."""
+    return "fid" if extractor == "inception" else f"fd_{extractor}"
+
+
+def evaluate(
+    samples: npt.NDArray[np.uint8],
+    extractor: Extractor,
+    references: References,
+    *,
+    settings: EvaluationSettings | None = None,
+    seeds: Mapping[str, int] | None = None,
+) -> Scores:
+    """Score samples uint8 [N,H,W,C], N >= 3, by the extractor that `references` was built with.
+
+    settings: None, or those of `references` (others are refused: its statistics would not fit). seeds:
+    whatever else decides the samples, e.g. {"latent_seed": 0, "sample_steps": 18}; kept in the facts.
+
+    Scores.values, shares as fractions of 1, low/high = 95 % interval:
+      fd_<extractor>                       Frechet distance to settings.reference; no interval
+      (`frechet_distance` says why)
+      fd_<extractor>_heldout|_train|_full  the same to each reference there is
+      kid, kid_low, kid_high               kernel distance to settings.reference
+      f_mem, f_mem_low, f_mem_high         share with d1/d2 < k; f_mem_heldout: the null, held-out real images
+      f_mem_half*, f_mem_quarter*          the same four at k = 1/2 and 1/4
+      s_tau, s_tau_low, s_tau_high         share with similarity > tau; s_null: the null
+      s_tau_850*, _875*, _900*             the same at the paper's thresholds .85, .875, .9; s_null_850, ...
+      tau                                  the threshold of s_tau
+
+    Raises IncomparableScoresError, FeatureShapeError, TooFewImagesError, NonFiniteFeaturesError.
+    """
+    _check(samples, extractor, references, settings)
+    chosen = references.settings
+    features = extractor(samples)
+    pixels = two_nearest(samples, references.train_images, mirror=chosen.mirror)
+    similar_index, similarity = nearest_cosine(features, references.train_features)
+    nearest = Nearest(pixels.index[:, 0], pixels.distance[:, 0], pixels.ratio, similar_index, similarity)
+    values = _fidelity(features, references) | _memorization(nearest, references)
+    return Scores(values, _facts(len(samples), extractor, references, seeds or {}), nearest)
+
+
+def comparable(facts_a: Mapping[str, Fact], facts_b: Mapping[str, Fact]) -> tuple[str, ...] | None:
+    """None if two scores with these facts may be compared, else the names of the facts that differ, sorted.
+
+    Everything counts but tau itself where it is calibrated (the rule, the images and the extractor that it
+    follows from do count) and the facts about an extractor that its weight hash implies.
+    """
+    differing = sorted(
+        key
+        for key in facts_a.keys() | facts_b.keys()
+        if key not in _INFORMATIVE
+        and not key.startswith(_INFORMATIVE_PREFIX)
+        and (key not in facts_a or key not in facts_b or facts_a[key] != facts_b[key])
+    )
+    return tuple(differing) or None
+
+
+def _check(
+    samples: npt.NDArray[np.uint8],
+    extractor: Extractor,
+    references: References,
+    settings: EvaluationSettings | None,
+) -> None:
+    if (
+        samples.dtype != np.uint8
+        or samples.ndim != 4
+        or samples.shape[1:] != references.train_images.shape[1:]
+    ):
+        raise FeatureShapeError(
+            f"Samples must be uint8 like the training images {references.train_images.shape}, "
+            f"got {samples.dtype} {samples.shape}."
+        )
+    if len(samples) < 3:
+        raise TooFewImagesError(f"The scores need at least 3 samples, got {len(samples)}.")
+    if (extractor.name, extractor.weight_hash) != (references.extractor, references.weight_hash):
+        raise IncomparableScoresError(
+            f"The references were built with {references.extractor} ({references.weight_hash[:12]}), "
+            f"not with {extractor.name} ({extractor.weight_hash[:12]}); build them again with this extractor."
+        )
+    if settings is not None and (keys := references.settings.differing(settings)):
+        raise IncomparableScoresError(
+            f"The references were built with other settings ({', '.join(keys)}); build them again."
+        )
+
+
+def _fidelity(features: npt.NDArray[np.float32], references: References) -> dict[str, float]:
+    key = fidelity_key(references.extractor)
+    statistics = GaussianStatistics.of(features, "features of the samples")
+    distances = {name: frechet_distance(statistics, other) for name, other in references.statistics.items()}
+    values = {key: distances[references.settings.reference]}
+    values |= {f"{key}_{name}": distance for name, distance in distances.items()}
+    return values | _with_interval("kid", kernel_distance(features, references.kernel))
+
+
+def _memorization(nearest: Nearest, references: References) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for name, k in (("f_mem", references.settings.k), ("f_mem_half", 1 / 2), ("f_mem_quarter", 1 / 4)):
+        values |= _with_interval(name, copied_share(nearest.ratio, k))
+        values[f"{name}_heldout"] = copied_share(references.null_ratio, k).value
+    taus = {"": references.tau} | {f"_{round(1000 * tau)}": tau for tau in S_TAU_THRESHOLDS}
+    for suffix, tau in taus.items():
+        values |= _with_interval(f"s_tau{suffix}", similarity_share(nearest.similarity, tau))
+        values[f"s_null{suffix}"] = similarity_share(references.null_similarity, tau).value
+    return values | {"tau": references.tau}
+
+
+def _with_interval(name: str, estimate: Estimate) -> dict[str, float]:
+    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+def _facts(n: int, extractor: Extractor, references: References, seeds: Mapping[str, int]) -> dict[str, Fact]:
+    settings = references.settings
+    facts: dict[str, Fact] = {
+        "extractor": extractor.name,
+        "weight_hash": extractor.weight_hash,
+        "n": n,
+        "reference": settings.reference,
+        "reference_hash": references.reference_hash,
+        "n_reference": references.statistics[settings.reference].n,
+        "train_hash": references.train_hash,
+        "n_train": len(references.train_images),
+        "n_null": len(references.null_ratio),
+        "k": settings.k,
+        "mirror": int(settings.mirror),
+        "tau_rule": f"null {settings.null_quantile}" if settings.tau is None else f"fixed {settings.tau}",
+        "tau": references.tau,
+    }
+    if settings.tau is None:
+        facts["tau_quantile"] = references.tau_quantile
+    facts |= {f"extractor_{key}": value for key, value in extractor.facts.items()}
+    return facts | dict(seeds)

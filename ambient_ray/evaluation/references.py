@@ -1,0 +1,160 @@
+"""What samples are compared with, computed once a study: features, their statistics, and the nulls."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ambient_ray.data import ImageSet
+
+from .arrays import Floats
+from .errors import EvaluationSettingsError, FeatureShapeError, TooFewImagesError
+from .extractors import Extractor
+from .fidelity import GaussianStatistics, KernelStatistics
+from .memorization import NULL_QUANTILE, calibrated_tau
+from .neighbours import nearest_cosine, two_nearest
+
+ReferenceName = Literal["heldout", "full", "train"]
+REFERENCES: tuple[ReferenceName, ...] = ("heldout", "full", "train")
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How samples are scored.
+
+    reference: what the fidelity that is optimised is measured against: `heldout` (default), `full`, or
+    `train`, which rewards copying. k: the gap ratio's threshold of f_mem, in (0, 1]. tau: the similarity
+    threshold of S_tau, or None: calibrated to the null's `null_quantile`. mirror: f_mem counts mirror
+    images as copies (set it where training flips).
+    """
+
+    reference: ReferenceName = "heldout"
+    k: float = 1 / 3
+    tau: float | None = None
+    null_quantile: float = NULL_QUANTILE
+    mirror: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        if self.reference not in REFERENCES:
+            raise EvaluationSettingsError(
+                f"evaluation.reference={self.reference} is unknown; use one of {', '.join(REFERENCES)}."
+            )
+        if not 0 < self.k <= 1:
+            raise EvaluationSettingsError(
+                f"evaluation.k={self.k}: the gap ratio's threshold must lie in (0, 1]."
+            )
+        if self.tau is not None and not -1 <= self.tau < 1:
+            raise EvaluationSettingsError(
+                f"evaluation.tau={self.tau}: a cosine threshold must lie in [-1, 1)."
+            )
+        if not 0 < self.null_quantile < 1:
+            raise EvaluationSettingsError(
+                f"evaluation.null_quantile={self.null_quantile} must lie between 0 and 1."
+            )
+
+    def differing(self, other: Self) -> tuple[str, ...]:
+        """Names of the fields in which two settings differ."""
+        return tuple(
+            field.name for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)
+        )
+
+
+@dataclass(frozen=True)
+class References:
+    """All that `evaluate` needs of the real images: arrays only, shared by an object store.
+
+    train_images uint8 [n,H,W,C] and train_features float32 [n,d]; statistics: one a reference set; kernel:
+    of the chosen one; null_similarity and null_ratio [m]: cosine to the nearest training image and gap
+    ratio of the held-out images; tau and tau_quantile: the threshold of S_tau and the null's quantile that
+    it really estimates (nan for a tau that was given).
+    """
+
+    settings: EvaluationSettings
+    extractor: str
+    weight_hash: str
+    train_images: npt.NDArray[np.uint8]
+    train_features: npt.NDArray[np.float32]
+    statistics: Mapping[str, GaussianStatistics]
+    kernel: KernelStatistics
+    null_similarity: Floats
+    null_ratio: Floats
+    tau: float
+    tau_quantile: float
+    train_hash: str
+    reference_hash: str
+
+    @classmethod
+    def build(
+        cls,
+        extractor: Extractor,
+        train: ImageSet,
+        heldout: ImageSet,
+        *,
+        full: ImageSet | None = None,
+        settings: EvaluationSettings | None = None,
+    ) -> Self:
+        """References from a training subset, its held-out images and, if wanted, the full set they come from.
+
+        Raises EvaluationSettingsError (reference=full without a full set), TooFewImagesError (train < 3 or
+        held-out < 3), FeatureShapeError (images of different shape).
+        """
+        chosen = settings or EvaluationSettings()
+        sets = {"heldout": heldout, "train": train} | ({} if full is None else {"full": full})
+        if chosen.reference not in sets:
+            raise EvaluationSettingsError(
+                "evaluation.reference=full needs the full image set; use heldout or train."
+            )
+        for name, images in sets.items():
+            if len(images) < 3:
+                raise TooFewImagesError(
+                    f"The scores need at least 3 images in the {name} set, got {len(images)}."
+                )
+            if images.shape != train.shape:
+                raise FeatureShapeError(
+                    f"The {name} images have shape {images.shape}, those of train {train.shape}."
+                )
+        features = _features_once(extractor, {name: images.images for name, images in sets.items()})
+        null_similarity = nearest_cosine(features["heldout"], features["train"])[1]
+        null_ratio = two_nearest(heldout.images, train.images, mirror=chosen.mirror).ratio
+        tau, quantile = (chosen.tau, float("nan"))
+        if tau is None:
+            tau, quantile = calibrated_tau(null_similarity, chosen.null_quantile)
+        return cls(
+            settings=chosen,
+            extractor=extractor.name,
+            weight_hash=extractor.weight_hash,
+            train_images=train.images,
+            train_features=features["train"],
+            statistics={
+                name: GaussianStatistics.of(values, f"{name} features") for name, values in features.items()
+            },
+            kernel=KernelStatistics.of(features[chosen.reference], f"{chosen.reference} features"),
+            null_similarity=null_similarity,
+            null_ratio=null_ratio,
+            tau=tau,
+            tau_quantile=quantile,
+            train_hash=train.content_hash,
+            reference_hash=sets[chosen.reference].content_hash,
+        )
+
+
+def _features_once(
+    extractor: Extractor, sets: Mapping[str, npt.NDArray[np.uint8]]
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Features of every set, each different image extracted once: `full` holds those of the other two."""
+    rows: dict[bytes, int] = {}
+    places: dict[str, list[int]] = {}
+    different: list[npt.NDArray[np.uint8]] = []
+    for name, images in sets.items():
+        places[name] = []
+        for image in np.ascontiguousarray(images):
+            place = rows.setdefault(hashlib.blake2b(image, digest_size=16).digest(), len(rows))
+            if place == len(different):
+                different.append(image)
+            places[name].append(place)
+    features = extractor(np.stack(different))
+    return {name: features[indices] for name, indices in places.items()}

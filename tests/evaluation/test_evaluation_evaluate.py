@@ -1,0 +1,196 @@
+"""The whole pass on digits: what copies, real images and noise must score, and which scores compare."""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ambient_ray.data import load_images, split
+from ambient_ray.errors import UserError
+from ambient_ray.evaluation import (
+    EvaluationSettings,
+    PixelExtractor,
+    References,
+    build_extractor,
+    comparable,
+    evaluate,
+    fidelity_key,
+    frechet_distance,
+)
+
+
+@pytest.fixture(scope="module")
+def full():
+    return load_images("digits")
+
+
+@pytest.fixture(scope="module")
+def digits(full):
+    return split(full, 300, seed=0)
+
+
+@pytest.fixture(scope="module")
+def extractor(full, tmp_path_factory):
+    return build_extractor("classifier", image_set=full, cache_dir=tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def references(extractor, full, digits):
+    return References.build(extractor, digits.train, digits.heldout, full=full)
+
+
+def test_copies_of_the_subset_score_as_copies(extractor, references, digits):
+    scores = evaluate(digits.train.images, extractor, references)
+    for key in ("f_mem", "f_mem_half", "f_mem_quarter", "s_tau", "s_tau_850", "s_tau_875", "s_tau_900"):
+        assert scores.values[key] == 1
+        assert scores.values[f"{key}_low"] > 0.98
+    assert scores.values["fd_classifier_train"] == pytest.approx(0, abs=1e-6)
+    assert scores.values["fd_classifier"] == scores.values["fd_classifier_heldout"] > 0
+    assert scores.values["kid"] < 0  # a stratified split: closer than two independent draws, whose mean is 0
+    assert np.array_equal(scores.nearest.index, np.arange(300))
+    assert (scores.nearest.ratio == 0).all()
+
+
+def test_heldout_images_score_as_the_null(extractor, references, digits):
+    values = evaluate(digits.heldout.images, extractor, references).values
+    assert values["f_mem"] == values["f_mem_heldout"] < 0.01
+    assert values["s_tau"] == values["s_null"] <= 0.001
+    assert values["s_tau_850"] == values["s_null_850"]
+    assert values["fd_classifier"] == pytest.approx(0, abs=1e-6)
+    assert (
+        values["kid"] < 0
+    )  # the very same images are nearer to each other than two draws of one distribution
+
+
+def test_noise_has_perfect_memorization_and_no_fidelity(extractor, references, digits):
+    noise = np.random.default_rng(0).integers(0, 256, size=(300, 8, 8, 1), dtype=np.uint8)
+    values = evaluate(noise, extractor, references).values
+    copies = evaluate(digits.train.images, extractor, references).values
+    assert values["f_mem"] == 0
+    assert values["fd_classifier"] > 50 * copies["fd_classifier"]
+    assert values["kid_low"] > copies["kid_high"]
+
+
+@pytest.mark.parametrize("damage", ["noise", "mixed", "blurred"])
+def test_the_classifiers_distance_sees_damaged_images(extractor, references, digits, damage):
+    real = digits.heldout.images[:300].astype(float)
+    damaged = {
+        "noise": real + 32 * np.random.default_rng(0).normal(size=real.shape),
+        "mixed": 0.6 * real + 0.4 * real[::-1],
+        "blurred": (real + np.roll(real, 1, 1) + np.roll(real, 1, 2) + np.roll(real, (1, 1), (1, 2))) / 4,
+    }[damage]
+    values = evaluate(np.clip(damaged, 0, 255).astype(np.uint8), extractor, references).values
+    floor = evaluate(digits.heldout.images[:300], extractor, references).values
+    assert values["fd_classifier"] > 1.5 * floor["fd_classifier"]
+    assert values["kid"] > floor["kid_high"]
+
+
+def test_every_share_and_kid_has_its_interval_and_null(extractor, references, digits):
+    scores = evaluate(digits.heldout.images[:50], extractor, references)
+    values = scores.values
+    assert all(isinstance(value, float) and np.isfinite(value) for value in values.values())
+    for key in (
+        "kid",
+        "f_mem",
+        "f_mem_half",
+        "f_mem_quarter",
+        "s_tau",
+        "s_tau_850",
+        "s_tau_875",
+        "s_tau_900",
+    ):
+        assert values[f"{key}_low"] <= values[key] <= values[f"{key}_high"]
+    assert {"fd_classifier_heldout", "fd_classifier_train", "fd_classifier_full"} <= values.keys()
+    assert {"f_mem_heldout", "f_mem_half_heldout", "s_null", "s_null_850", "tau"} <= values.keys()
+    samples = extractor(digits.heldout.images[:50])
+    assert values["fd_classifier"] == pytest.approx(
+        frechet_distance(samples, extractor(digits.heldout.images))
+    )
+
+
+def test_the_gallery_shows_copies_first(extractor, references, digits):
+    samples = np.concatenate([digits.heldout.images[:20], digits.train.images[7:9]])
+    nearest = evaluate(samples, extractor, references).nearest
+    first = nearest.most_similar_first()
+    assert set(first[:2]) == {20, 21}
+    assert nearest.index[20:].tolist() == [7, 8]
+    assert nearest.similar_index[20:].tolist() == [7, 8]
+    assert (np.diff(nearest.ratio[first]) >= 0).all()
+
+
+def test_mirrored_copies_count_where_training_flips(extractor, digits):
+    flips = References.build(
+        extractor, digits.train, digits.heldout, settings=EvaluationSettings(mirror=True)
+    )
+    plain = References.build(extractor, digits.train, digits.heldout)
+    flipped = np.ascontiguousarray(digits.train.images[:, :, ::-1])
+    with_mirrors, without = (evaluate(flipped, extractor, r) for r in (flips, plain))
+    assert with_mirrors.values["f_mem"] == 1
+    assert without.values["f_mem"] < 0.2
+    assert comparable(with_mirrors.facts, without.facts) == ("mirror",)
+
+
+def test_scores_are_comparable_or_the_reason_is_named(extractor, references, full, digits):
+    samples = digits.heldout.images[:60]
+    scores = evaluate(samples, extractor, references, seeds={"latent_seed": 0})
+    assert (
+        comparable(
+            scores.facts, evaluate(samples[::-1], extractor, references, seeds={"latent_seed": 0}).facts
+        )
+        is None
+    )
+    assert comparable(
+        scores.facts, evaluate(samples, extractor, references, seeds={"latent_seed": 1}).facts
+    ) == ("latent_seed",)
+    assert comparable(
+        scores.facts, evaluate(samples[:50], extractor, references, seeds={"latent_seed": 0}).facts
+    ) == ("n",)
+    to_full = References.build(
+        extractor,
+        digits.train,
+        digits.heldout,
+        full=full,
+        settings=EvaluationSettings(reference="full", tau=0.9),
+    )
+    other = evaluate(samples, extractor, to_full, seeds={"latent_seed": 0})
+    assert comparable(scores.facts, other.facts) == ("n_reference", "reference", "reference_hash", "tau_rule")
+    assert other.values["tau"] == 0.9
+    assert other.values["fd_classifier"] == pytest.approx(scores.values["fd_classifier_full"])
+    pixels = References.build(PixelExtractor(), digits.train, digits.heldout)
+    assert comparable(
+        scores.facts, evaluate(samples, PixelExtractor(), pixels, seeds={"latent_seed": 0}).facts
+    ) == (
+        "extractor",
+        "weight_hash",
+    )
+    assert fidelity_key("inception") == "fid"
+
+
+def test_references_travel_and_serve_read_only(extractor, references, digits):
+    travelled = pickle.loads(pickle.dumps(references, protocol=5))
+    for array in (travelled.train_images, travelled.train_features, travelled.kernel.features):
+        array.flags.writeable = False
+    samples = digits.heldout.images[:40]
+    assert evaluate(samples, extractor, travelled).values == evaluate(samples, extractor, references).values
+
+
+def test_bad_input_is_one_clear_sentence(extractor, references, digits):
+    samples = digits.heldout.images[:10]
+    with pytest.raises(UserError, match="like the training images"):
+        evaluate(samples[:, :4], extractor, references)
+    with pytest.raises(UserError, match="at least 3 samples"):
+        evaluate(samples[:2], extractor, references)
+    with pytest.raises(UserError, match="built with classifier"):
+        evaluate(samples, PixelExtractor(), references)
+    with pytest.raises(UserError, match=r"other settings \(k\)"):
+        evaluate(samples, extractor, references, settings=replace(references.settings, k=0.5))
+    with pytest.raises(UserError, match="full image set"):
+        References.build(
+            extractor, digits.train, digits.heldout, settings=EvaluationSettings(reference="full")
+        )
+    with pytest.raises(UserError, match="heldout set"):
+        References.build(extractor, digits.train, digits.heldout.subset([0]))
+    for wrong in ({"reference": "test"}, {"k": 0}, {"tau": 1.0}, {"null_quantile": 1}):
+        with pytest.raises(UserError, match=f"evaluation.{next(iter(wrong))}"):
+            EvaluationSettings(**wrong)
