@@ -16,6 +16,8 @@ class EDMPrecond(nn.Module):
     sigma_data: standard deviation of the data in [-1, 1]; > 0, or ValueError.
     """
 
+    backbone: nn.Module
+
     def __init__(self, backbone: nn.Module, sigma_data: float = 0.5) -> None:
         """Wrap a backbone."""
         super().__init__()

@@ -1,0 +1,158 @@
+"""The life of a trial: train to a rung, sample, score, keep the checkpoint, ask whether to go on."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from .checkpoint import check_continues, read_checkpoint, restore, save_checkpoint
+from .meter import Meter, Progress, Reading
+from .scoring import Scored, Scorer, draw_samples, sample_labels, study_scorer
+from .settings import TrainSettings
+from .state import TrainState
+from .trial import Outcome, Reporter, RungResult, TrainingData, World
+
+# Steps between two looks at whether training is still finite. The same on every rank, as the look is
+# collective.
+CHECK_EVERY = 100
+PROGRESS_SECONDS = 2.0
+
+
+def run_trial(
+    settings: TrainSettings,
+    data: TrainingData,
+    world: World,
+    reporter: Reporter,
+    *,
+    workdir: Path,
+    resume: Path | None = None,
+    score: Scorer | None = None,
+) -> Outcome:
+    """Train a model through the settings' rungs, as one of world.size ranks that all call this.
+
+    workdir: where rank 0 keeps a checkpoint folder a rung, `rung-00-000016000` and so on.
+    resume: a checkpoint folder to continue from, readable by every rank; bit for bit what an uninterrupted
+    run does on one CPU. Its rung is reported once more (resumed=True), in case the answer was never heard.
+    score: what a rung measures, by default `study_scorer`.
+
+    Returns Outcome: `finished`, `stopped` by the reporter, or `failed` when training diverged.
+    Raises TrialInputError, DamagedCheckpointError or CheckpointMismatchError before the first step.
+    """
+    devices = [world.device] if world.device.type == "cuda" else []
+    with torch.random.fork_rng(
+        devices=devices
+    ):  # dropout is seeded anew each step: leave the caller's RNG alone
+        return _Trial(settings, data, world, reporter, workdir, score).run(resume)
+
+
+class _Trial:
+    """One call of `run_trial`: the state, and the results so far."""
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        data: TrainingData,
+        world: World,
+        reporter: Reporter,
+        workdir: Path,
+        score: Scorer | None,
+    ) -> None:
+        self.settings, self.data, self.world, self.reporter, self.workdir = (
+            settings,
+            data,
+            world,
+            reporter,
+            workdir,
+        )
+        self.state = TrainState(settings, data, world)
+        self.score = score
+        if score is None and world.rank == 0:
+            self.score = study_scorer(settings, data, self.state.sigma_data, world.device)
+        self.meter = Meter(world.device)
+        self.history: list[RungResult] = []
+
+    def run(self, resume: Path | None) -> Outcome:
+        if resume is not None and not self.take_up(resume):
+            return self.outcome("stopped", "stopped at the rung that it was taken up from")
+        for rung in range(len(self.history), len(self.settings.rungs)):
+            began = time.monotonic()
+            trained, problem = self.train_to(self.settings.rungs[rung])
+            if problem:
+                return self.outcome("failed", problem)
+            seconds = time.monotonic() - began
+            samples = draw_samples(self.settings, self.state.ema.model, self.data.train, self.world)
+            if samples is None:
+                return self.outcome("failed", f"samples became non-finite at image {self.state.images_seen}")
+            if not self.reporter.rung(self.finish_rung(rung, trained, samples, began, seconds)):
+                return self.outcome("stopped", f"stopped at rung {rung}, image {self.state.images_seen}")
+        return self.outcome("finished", f"finished all {len(self.settings.rungs)} rungs")
+
+    def take_up(self, resume: Path) -> bool:
+        """Continue from a checkpoint: whether its rung's answer is to go on."""
+        checkpoint = read_checkpoint(resume)
+        check_continues(checkpoint, self.settings, self.data.train.content_hash)
+        restore(self.state, checkpoint)
+        self.history = list(checkpoint.history)
+        return self.reporter.rung(self.history[-1], resumed=True)
+
+    def train_to(self, goal: int) -> tuple[Reading, str]:
+        """Step until `goal` images are seen: the last reading of the meter, and what went wrong or ''."""
+        state, world = self.state, self.world
+        progress = (
+            Progress(self.reporter.progress, world.device, PROGRESS_SECONDS) if world.rank == 0 else None
+        )
+        checked, steps = state.images_seen, 0
+        while True:
+            loss, norm = state.step()
+            self.meter.add(loss, norm)
+            if progress is not None:
+                progress.add(loss, state.images_seen)
+            steps += 1
+            done = state.images_seen >= goal
+            if done or steps % CHECK_EVERY == 0:
+                reading = self.meter.read(world.size)
+                if not reading.finite:
+                    return reading, _diverged(reading, checked, state.images_seen)
+                checked = state.images_seen
+            if done:
+                return reading, ""
+
+    def finish_rung(
+        self, rung: int, trained: Reading, samples: npt.NDArray[np.uint8], began: float, seconds: float
+    ) -> RungResult:
+        """Score and keep the checkpoint (rank 0); other ranks return the result without scores."""
+        state = self.state
+        if self.score is None or self.world.rank != 0:
+            return RungResult(rung, state.images_seen, {}, {}, None, time.monotonic() - began)
+        scored = self.score(state.ema.model, samples)
+        images = state.images_seen - (self.history[-1].images_seen if self.history else 0)
+        speed = {"loss": trained.loss, "grad_norm": trained.grad_norm, "images_per_second": images / seconds}
+        folder = self.workdir / f"rung-{rung:02d}-{state.images_seen:09d}"
+        scores = dict(scored.scores) | speed
+        result = RungResult(rung, state.images_seen, scores, scored.facts, folder, time.monotonic() - began)
+        self.history.append(result)
+        save_checkpoint(
+            folder,
+            state,
+            tuple(self.history),
+            content_hash=self.data.train.content_hash,
+            arrays=self.arrays(scored, samples),
+        )
+        return result
+
+    def arrays(self, scored: Scored, samples: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
+        labels = sample_labels(self.settings, self.data.train)
+        kept: dict[str, npt.NDArray[np.generic]] = {"samples": samples, **scored.arrays}
+        return kept if labels is None else kept | {"labels": labels}
+
+    def outcome(self, state: str, reason: str) -> Outcome:
+        return Outcome(state, reason, self.state.images_seen, tuple(self.history))  # type: ignore[arg-type]
+
+
+def _diverged(reading: Reading, checked: int, now: int) -> str:
+    what = "gradient" if reading.loss == reading.loss and abs(reading.loss) != float("inf") else "loss"
+    return f"the {what} became non-finite between image {checked} and image {now}; try a lower lr"

@@ -1,0 +1,133 @@
+"""What a rung measures: samples of the averaged model, drawn by all ranks and scored on the first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from ambient_ray.data import ImageSet, to_float
+from ambient_ray.diffusion import NonFiniteSamplesError, sample
+from ambient_ray.evaluation import denoising_gap, evaluate, on_device
+
+from .settings import TrainSettings
+from .trial import Fact, TrainingData, TrialInputError, World
+
+# Images of each side that the denoising gap looks at: enough for an interval of a few per cent.
+GAP_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class Scored:
+    """scores: flat numbers by name; facts: what they depend on; arrays: kept beside the samples."""
+
+    scores: Mapping[str, float]
+    facts: Mapping[str, Fact]
+    arrays: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+
+Scorer = Callable[[nn.Module, npt.NDArray[np.uint8]], Scored]
+"""Scores the averaged denoiser (in evaluation mode) and its samples uint8 [n,H,W,C]. Called on rank 0."""
+
+
+def study_scorer(
+    settings: TrainSettings, data: TrainingData, sigma_data: float, device: torch.device
+) -> Scorer:
+    """Every score of `evaluate`, and the denoising gap as gap, gap_low, gap_high.
+
+    Raises TrialInputError when the data carry no extractor or references.
+    """
+    if data.extractor is None or data.references is None:
+        raise TrialInputError("scoring needs the data's extractor and references")
+    extractor = on_device(data.extractor, device)
+    seeds = {"latent_seed": settings.latent_seed, "sample_steps": settings.sample_steps}
+    train, train_labels = _gap_images(data.train, settings.conditional)
+    heldout, heldout_labels = _gap_images(data.heldout, settings.conditional)
+
+    def score(denoiser: nn.Module, samples: npt.NDArray[np.uint8]) -> Scored:
+        result = evaluate(samples, extractor, data.references, seeds=seeds)
+        gap = denoising_gap(
+            denoiser,
+            train,
+            heldout,
+            train_labels=train_labels,
+            heldout_labels=heldout_labels,
+            sigma_data=sigma_data,
+            batch_size=settings.sample_batch,
+            device=device,
+        )
+        nearest = result.nearest
+        arrays = {
+            "nearest_index": nearest.index,
+            "nearest_distance": nearest.distance,
+            "ratio": nearest.ratio,
+            "similar_index": nearest.similar_index,
+            "similarity": nearest.similarity,
+            "most_similar_first": nearest.most_similar_first(),
+        }
+        gaps = {"gap": gap.value, "gap_low": gap.low, "gap_high": gap.high}
+        return Scored(dict(result.values) | gaps, result.facts, arrays)
+
+    return score
+
+
+def sample_labels(settings: TrainSettings, train: ImageSet) -> npt.NDArray[np.int64] | None:
+    """The samples' classes: sample j takes training image j's, round and round. None when unconditional."""
+    if not settings.conditional or train.labels is None:
+        return None
+    return np.resize(train.labels, settings.samples).astype(np.int64)
+
+
+def draw_samples(
+    settings: TrainSettings, denoiser: nn.Module, train: ImageSet, world: World
+) -> npt.NDArray[np.uint8] | None:
+    """The rung's samples uint8 [n,H,W,C], each rank drawing its share; None if any is not finite."""
+    n, labels = settings.samples, sample_labels(settings, train)
+    share = -(-n // world.size)
+    first, last = min(world.rank * share, n), min((world.rank + 1) * share, n)
+    try:
+        mine = sample(
+            denoiser,
+            last - first,
+            train.shape,
+            seed=settings.latent_seed,
+            batch_size=settings.sample_batch,
+            device=world.device,
+            labels=None if labels is None else labels[first:last],
+            steps=settings.sample_steps,
+            start=first,
+        )
+    except NonFiniteSamplesError:
+        mine = None
+    if world.size == 1:
+        return mine
+    return _gather(mine, share, n, train, world)
+
+
+def _gather(
+    mine: npt.NDArray[np.uint8] | None, share: int, n: int, train: ImageSet, world: World
+) -> npt.NDArray[np.uint8] | None:
+    channels, height, width = train.shape
+    finite = torch.tensor(int(mine is not None), device=world.device)
+    dist.all_reduce(finite, op=dist.ReduceOp.MIN)
+    if mine is None or not bool(finite):
+        return None
+    part = torch.zeros((share, height, width, channels), dtype=torch.uint8)
+    part[: len(mine)] = torch.from_numpy(mine)
+    part = part.to(world.device)
+    parts = [torch.empty_like(part) for _ in range(world.size)]
+    dist.all_gather(parts, part)
+    return np.asarray(torch.cat(parts)[:n].cpu().numpy())
+
+
+def _gap_images(
+    images: ImageSet, conditional: bool
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64] | None]:
+    labels = images.labels[:GAP_IMAGES] if conditional and images.labels is not None else None
+    return to_float(images.images[:GAP_IMAGES]), labels

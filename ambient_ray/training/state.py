@@ -1,0 +1,153 @@
+"""The state of a training run on one rank, and the one step that advances it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ambient_ray.diffusion import EDMPrecond, build_backbone
+
+from .ema import Ema
+from .resident import ResidentImages, measured_sigma_data
+from .settings import TrainSettings
+from .streams import StepStreams, Stream
+from .trial import TrainingData, TrialInputError, World
+
+_log = logging.getLogger(__name__)
+
+
+class TrainState:
+    """Network, average, optimizer and data of one rank. `step` advances it by one global batch.
+
+    model: the EDMPrecond that is trained; ema: its average, which is sampled; images_seen: by all ranks.
+    """
+
+    def __init__(self, settings: TrainSettings, data: TrainingData, world: World) -> None:
+        """Build everything from seeds. Raises TrialInputError when settings, data and world do not fit."""
+        if settings.batch_size % world.size:
+            raise TrialInputError(
+                f"batch_size {settings.batch_size} is not divisible by the {world.size} workers of a trial"
+            )
+        self.settings, self.world, self.images_seen = settings, world, 0
+        self._images = ResidentImages(settings, data, world.device)
+        measured = settings.sigma_data == "measured"
+        self.sigma_data = measured_sigma_data(data) if measured else float(settings.sigma_data)
+        self.objective = settings.objective(self.sigma_data)
+        self.image = image_facts(settings, data)
+        self.model = build_model(settings, self.image, self.sigma_data).to(world.device)
+        if settings.channels_last:
+            self.model.to(memory_format=torch.channels_last)
+        self.ema = Ema(self.model, halflife=settings.ema_halflife_images, warmup=settings.ema_warmup)
+        self.optimizer = _optimizer(settings, self.model)
+        self._parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self._network = _for_training(settings, self.model, world)
+        self._streams = StepStreams(
+            settings.seed,
+            n_images=len(data.train),
+            shape=data.train.shape,
+            batch_size=settings.batch_size,
+            rank=world.rank,
+            size=world.size,
+            device=world.device,
+            fresh_noise=settings.noise_draws == "inf" and settings.sigma_tn > 0,
+        )
+
+    def step(self) -> tuple[Tensor, Tensor]:
+        """One step over the next global batch: (loss, gradient norm), 0-d on the device. No host sync."""
+        settings, draws = self.settings, self._streams.draw(self.images_seen)
+        batch = self._images.batch(draws)
+        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            loss = self.objective.loss(
+                self._network,
+                batch.clean,
+                batch.noise,
+                labels=batch.labels,
+                noisy_image=batch.noisy_image,
+                draws=draws.draws,
+            ).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = self._clip_gradient()
+        self.images_seen += settings.batch_size
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(settings, self.images_seen)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.update(settings.batch_size, self.images_seen)
+        return loss.detach(), norm
+
+    def _clip_gradient(self) -> Tensor:
+        """The gradient's norm, not finite where any part is not; then it is clipped if settings say so."""
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        if self.settings.grad_clip is not None:
+            torch._foreach_mul_(gradients, (self.settings.grad_clip / (norm + 1e-6)).clamp(max=1.0))
+        return norm
+
+
+def learning_rate(settings: TrainSettings, images_seen: int) -> float:
+    """lr, ramped up linearly over warmup_images."""
+    if settings.warmup_images == 0:
+        return settings.lr
+    return settings.lr * min(1.0, images_seen / settings.warmup_images)
+
+
+def image_facts(settings: TrainSettings, data: TrainingData) -> dict[str, int | None]:
+    """What the network must know of its images; num_classes is None when it is unconditional."""
+    channels, resolution, _ = data.train.shape
+    classes = data.train.num_classes if settings.conditional else None
+    return {"channels": channels, "resolution": resolution, "num_classes": classes}
+
+
+def build_model(settings: TrainSettings, image: dict[str, Any], sigma_data: float) -> EDMPrecond:
+    """The network with its seeded first weights, on the CPU: the same on every device and rank.
+
+    Raises TrialInputError when the backbone cannot be built.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(Stream(settings.seed, "weights").seed(0))
+        try:
+            backbone = build_backbone(settings.backbone, **image)
+        except ValueError as error:
+            raise TrialInputError(str(error)) from error
+    return EDMPrecond(backbone, sigma_data)
+
+
+def _optimizer(settings: TrainSettings, model: nn.Module) -> torch.optim.Optimizer:
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return kind(
+        parameters, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
+    )
+
+
+def _for_training(settings: TrainSettings, model: EDMPrecond, world: World) -> nn.Module:
+    """The module that the step calls: compiled if asked for and possible, in DDP with several workers."""
+    if settings.compile:
+        if missing := missing_compiler(world.device):
+            _log.warning("compile: %s; training runs uncompiled", missing)
+        else:
+            model.compile(mode=settings.compile_mode)
+    if world.size == 1:
+        return model
+    if not torch.distributed.is_initialized():
+        raise TrialInputError(f"{world.size} workers need torch.distributed, which is not initialised")
+    devices = [world.device] if world.device.type == "cuda" else None
+    return DistributedDataParallel(
+        model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+    )
+
+
+def missing_compiler(device: torch.device) -> str | None:
+    """Why torch.compile cannot work here, or None: it needs a C++ compiler on a CPU, a C compiler on CUDA."""
+    cpu = device.type == "cpu"
+    usual = ("g++", "clang++") if cpu else ("gcc", "clang")
+    chosen = os.environ.get("CXX" if cpu else "CC")
+    if any(shutil.which(name) for name in ([chosen] if chosen else usual)):
+        return None
+    return f"no compiler on this machine ({chosen or ' or '.join(usual)})"

@@ -1,0 +1,114 @@
+"""What flows in and out of a trial: data, its place among the workers, results, whom it reports to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ambient_ray.data import ImageSet
+from ambient_ray.errors import UserError
+
+Fact = str | int | float
+
+
+class TrialInputError(UserError):
+    """A trial's data, settings and workers do not fit together."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a trial reads, the same for all trials of a study.
+
+    train, heldout: the split's sides. noise_bank: float32 [N,draws,C,H,W] of unit variance, row i for
+    train.ids[i]; None is allowed where no noise is used. extractor, references: what `evaluate` needs (None
+    with a scorer of one's own).
+    """
+
+    train: ImageSet
+    heldout: ImageSet
+    noise_bank: npt.NDArray[np.float32] | None = None
+    extractor: Any = None
+    references: Any = None
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among the workers; with size > 1, torch.distributed must be initialised already."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+@dataclass(frozen=True)
+class RungResult:
+    """A scored checkpoint.
+
+    rung: index into the settings' rungs; images_seen: by all workers; scores: flat numbers by name; facts:
+    how they were taken; checkpoint: the complete folder (None on ranks other than 0); seconds: training and
+    scoring since the last rung.
+    """
+
+    rung: int
+    images_seen: int
+    scores: Mapping[str, float]
+    facts: Mapping[str, Fact]
+    checkpoint: Path | None
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values, without the folder, whose place may change."""
+        return {
+            "rung": self.rung,
+            "images_seen": self.images_seen,
+            "scores": dict(self.scores),
+            "facts": dict(self.facts),
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], checkpoint: Path | None = None) -> RungResult:
+        """The inverse of `to_dict`."""
+        return cls(
+            rung=int(values["rung"]),
+            images_seen=int(values["images_seen"]),
+            scores=dict(values["scores"]),
+            facts=dict(values["facts"]),
+            checkpoint=checkpoint,
+            seconds=float(values["seconds"]),
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended, and why in one sentence: through all rungs, stopped by its reporter, or failed.
+
+    results: of all rungs so far (on ranks other than 0, of those before a resume only).
+    """
+
+    state: Literal["finished", "stopped", "failed"]
+    reason: str
+    images_seen: int = 0
+    results: tuple[RungResult, ...] = ()
+
+
+class Reporter(Protocol):
+    """Whom a trial reports to: the loop knows this and not Ray."""
+
+    def progress(self, images_seen: int, loss: float) -> None:
+        """Every few seconds, on rank 0: how far training is, and the mean loss since the last call."""
+        ...
+
+    def rung(self, result: RungResult, *, resumed: bool = False) -> bool:
+        """At a rung, on every rank: True to go on. All ranks must get the same answer.
+
+        On ranks other than 0 the result has no scores and no checkpoint. resumed: the result comes from the
+        checkpoint that training was taken up from; it was perhaps reported before, perhaps never.
+        """
+        ...
