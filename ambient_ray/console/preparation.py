@@ -10,17 +10,17 @@ from typing import Any
 from ambient_ray.data import ImageSet, Split, load_images, noise_bank, split
 from ambient_ray.errors import UserError
 from ambient_ray.tracking import TrackingStore, check_tracking, resolve_store
-from ambient_ray.training.settings import TrainSettings
+from ambient_ray.training import TrainSettings
 from ambient_ray.tuning.judge import RungPolicy
 from ambient_ray.tuning.records import Objectives
 from ambient_ray.tuning.space import Choice, Space, load_space
 from ambient_ray.tuning.study import Study
-from ambient_ray.tuning.trial import TrialShape
+from ambient_ray.tuning.trial import NETWORK_SETTINGS, TrialShape, trial_settings
 
 from .configuration import Configuration
 
 #: Settings that the search sets itself, so that no space may.
-_NOT_SEARCHED = frozenset({"seed", "noise_seed", "latent_seed", "rungs", "samples", "sample_steps", "sample_batch"})
+_NOT_SEARCHED = frozenset({"backbone", "seed", "noise_seed", "latent_seed", "rungs", "samples", "sample_steps", "sample_batch"})
 _CLASSIFIED = frozenset({"digits"})
 
 
@@ -66,11 +66,6 @@ class Prepared:
     store: TrackingStore
     extractor: Any
 
-    @property
-    def num_classes(self) -> int | None:
-        """Classes that the network is conditioned on: none, models are unconditional."""
-        return None
-
 
 def cores() -> int:
     """The cores that this process may use."""
@@ -105,7 +100,7 @@ def prepare(config: Configuration) -> Prepared:
         UserError: one of its kinds, each with one sentence.
     """
     settings = train_settings(config)
-    searchable = (frozenset(settings.to_dict()) | {"dropout"}) - _NOT_SEARCHED
+    searchable = (frozenset(settings.to_dict()) | NETWORK_SETTINGS) - _NOT_SEARCHED
     space = load_space(
         config.search_space, settings=searchable, folder=config.search_spaces, overrides=config.space
     )
@@ -140,6 +135,7 @@ def train_settings(config: Configuration) -> TrainSettings:
     return TrainSettings.from_dict(
         {
             **config.training,
+            "backbone": config.backbone,
             "seed": config.seed, "noise_seed": config.seed, "latent_seed": config.seed,
             "rungs": config.trial.rungs, "samples": evaluation.samples,
             "sample_steps": evaluation.sample_steps, "sample_batch": evaluation.sample_batch,
@@ -147,22 +143,15 @@ def train_settings(config: Configuration) -> TrainSettings:
     )  # fmt: skip
 
 
-def with_trial(settings: TrainSettings, backbone: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[TrainSettings, dict[str, Any]]:
-    """A trial's settings and backbone: `dropout` belongs to the network, all else to the training."""
-    training = {key: value for key, value in own.items() if key != "dropout"}
-    network = {**backbone, **({"dropout": own["dropout"]} if "dropout" in own else {})}
-    return TrainSettings.from_dict({**settings.to_dict(), **training}), network
-
-
 def _check_space_values(settings: TrainSettings, space: Space) -> None:
     """The corners of the space must be settings that can be trained."""
     for baseline in space.baselines:
-        with_trial(settings, {}, {**space.fixed, **baseline})
+        trial_settings(settings, {**space.fixed, **baseline})
     for pick in (0, -1):
         corner = {
             name: p.choices[pick] if isinstance(p, Choice) else (p.low, p.high)[pick] for name, p in space.parameters.items()
         }
-        with_trial(settings, {}, {**space.fixed, **corner})
+        trial_settings(settings, {**space.fixed, **corner})
 
 
 def _sampler(config: Configuration) -> Any:

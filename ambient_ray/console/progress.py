@@ -42,9 +42,9 @@ class Progress:
         self._images_before = 0
         self._lock = threading.RLock()
         self._quit = threading.Event()
+        self._summary = ""
         self._live = Live(console=self.console, refresh_per_second=2, get_renderable=self._render, transient=True)
         self._watcher: threading.Thread | None = None
-        self._summary = ""
 
     def __enter__(self) -> "Progress":
         for trial in self._study.trials():

@@ -105,15 +105,15 @@ def _shared(prepared: Prepared) -> dict[str, Any]:
     import ray
 
     from ambient_ray.evaluation import EvaluationSettings, References
-    from ambient_ray.training.data import TrainingData
+    from ambient_ray.training import TrainingData
 
-    config, subsets = prepared.config, prepared.subsets
+    subsets = prepared.subsets
     references = References.build(
         prepared.extractor,
         subsets.train,
         subsets.heldout,
         full=prepared.images,
-        settings=EvaluationSettings(reference=config.evaluation.reference, mirror=prepared.settings.flip),
+        settings=EvaluationSettings(reference=prepared.config.evaluation.reference, mirror=prepared.settings.flip),
     )
     data = TrainingData(
         train=subsets.train, heldout=subsets.heldout, noise_bank=bank_for(prepared),
@@ -122,8 +122,6 @@ def _shared(prepared: Prepared) -> dict[str, Any]:
     return {
         "data": ray.put(data),
         "training": prepared.settings.to_dict(),
-        "backbone": dict(config.backbone),
-        "cpus": config.trial.cpus_per_worker,
     }
 
 
@@ -203,7 +201,7 @@ def _figure(prepared: Prepared, land: Landscape, verdict: Verdict) -> Path | Non
     """The front as a PNG in the study's folder."""
     if not land.candidates:
         return None
-    from ambient_ray.tracking.figures import FrontPoint, front_figure
+    from ambient_ray.tracking.front_figure import FrontPoint, front_figure
 
     champion, front = verdict.champion, set(map(_key, land.front))
     points = [

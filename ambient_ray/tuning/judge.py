@@ -25,6 +25,11 @@ class RungPolicy:
     values: Sequence[Sequence[str]]
     protected: frozenset[str] = field(default=frozenset({"ddpm"}))
 
+    def needed(self, objectives: Objectives) -> tuple[str, ...]:
+        """The scores without which a rung can be neither judged nor compared."""
+        names = {objectives.fidelity, objectives.memorization, *(key for keys in self.values for key in keys)}
+        return tuple(sorted(names))
+
     def pruner(self) -> ParetoPruner:
         """A fresh pruner of this policy."""
         return ParetoPruner(range(self.rungs), self.reduction_factor, dict(enumerate(self.values)))

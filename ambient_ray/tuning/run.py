@@ -43,7 +43,7 @@ class SearchPlan:
         rungs: training length at each rung, in images.
         policy: what the judge decides by.
         shape: what a trial asks of the cluster.
-        shared: what every worker needs: backbone and base settings, references to the data.
+        shared: what every trial needs: training (the study's settings as a dict) and data (an object reference).
         folder: where trials keep their checkpoints.
         max_concurrent: an upper bound; the cluster's size is another.
     """
@@ -118,8 +118,8 @@ def run_search(
     on_start(lambda: dict(ray.get(judge.beats.remote(), timeout=30)))
     shared = {
         **plan.shared,
-        "judge": judge, "shape": plan.shape, "folder": plan.folder, "uid": study.uid, "rungs": tuple(plan.rungs),
-        "max_failures": plan.max_failures,
+        "judge": judge, "shape": plan.shape, "folder": plan.folder, "uid": study.uid, "cpus": plan.shape.cpus,
+        "needed": plan.policy.needed(study.objectives), "max_failures": plan.max_failures,
     }  # fmt: skip
     searcher = StudySearcher(study, plan.space, shared, plan.rungs, unfinished, listeners)
     # A driver that takes a CPU starves its own workers; Tune refuses to ask for nothing, so it asks for 1 MB.

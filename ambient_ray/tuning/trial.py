@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ambient_ray.errors import UserError
+from ambient_ray.training import TrainSettings
+
+#: Settings of the network that a space may vary beside those of the training.
+NETWORK_SETTINGS = frozenset({"dropout"})
 
 
 class TrialShapeError(UserError):
@@ -60,14 +64,34 @@ class TrialShape:
         return int(fits + 1e-9)
 
 
+def trial_settings(base: TrainSettings, own: Mapping[str, Any]) -> TrainSettings:
+    """A trial's whole settings: the study's, with the trial's own over them.
+
+    Raises:
+        TrainSettingsError: a name or value that cannot be trained.
+    """
+    values = base.to_dict()
+    network = {key: value for key, value in own.items() if key in NETWORK_SETTINGS}
+    training = {key: value for key, value in own.items() if key not in NETWORK_SETTINGS}
+    return TrainSettings.from_dict({**values, **training, "backbone": {**values["backbone"], **network}})
+
+
 def drive_trial(config: dict[str, Any]) -> None:
     """Ray Tune's trainable: runs one configuration under Ray Train and returns when the trial has ended itself.
 
     Args:
         config: what `StudySearcher.suggest` gives: number, arm, settings, and `shared`, the same for all trials
-            (backbone, data, judge, shape, folder, max_failures).
+            (training: the study's settings as a dict, data, judge, needed, shape, cpus, uid, folder, max_failures).
     """
     from ray import tune
+
+    try:
+        _trainer(config).fit()
+    except Exception as error:  # whatever ended the workers ends this trial, with its reason, and not the search
+        tune.report({"state": "failed", "reason": root_cause(error)})
+
+
+def _trainer(config: dict[str, Any]) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
@@ -77,9 +101,12 @@ def drive_trial(config: dict[str, Any]) -> None:
     shared = config["shared"]
     shape: TrialShape = shared["shape"]
     name = f"{config['number']:04d}-{shared['uid']}"
-    trainer = TorchTrainer(
+    settings = trial_settings(TrainSettings.from_dict(shared["training"]), config["settings"])
+    own = {"number": config["number"], "arm": config["arm"], "settings": settings.to_dict()}
+    common = {key: shared[key] for key in ("data", "judge", "needed", "cpus")}
+    return TorchTrainer(
         train_worker,
-        train_loop_config={**shared, **config, "folder": f"{shared['folder']}/{name}"},
+        train_loop_config={**common, **own, "folder": f"{shared['folder']}/{name}"},
         scaling_config=ScalingConfig(
             num_workers=shape.workers, use_gpu=shape.gpus > 0, resources_per_worker=shape.resources
         ),
@@ -90,10 +117,6 @@ def drive_trial(config: dict[str, Any]) -> None:
             failure_config=FailureConfig(max_failures=shared["max_failures"]),
         ),
     )
-    try:
-        trainer.fit()
-    except Exception as error:  # whatever ended the workers ends this trial, with its reason, and not the search
-        tune.report({"state": "failed", "reason": root_cause(error)})
 
 
 def root_cause(error: BaseException) -> str:
