@@ -2,10 +2,13 @@
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ambient_ray.data import ImageSet, Split, load_images, noise_bank, split
 from ambient_ray.errors import UserError
@@ -93,17 +96,28 @@ def check_writable(folder: Path) -> None:
         raise OutputFolderError(f"output_dir={folder} cannot be written: {error.strerror or error}") from error
 
 
-def prepare(config: Configuration) -> Prepared:
+def one_configuration(config: Configuration) -> Space:
+    """The space of a single point: the training settings as they are, and no baseline beside them."""
+    settings = train_settings(config).to_dict()
+    return Space("one configuration", {}, {key: settings[key] for key in ("sigma_tn", "noisy_ratio", "mixing")})
+
+
+def prepare(config: Configuration, space: Space | None = None) -> Prepared:
     """Check everything, cheapest first, then read the images and build what is shared.
+
+    Args:
+        config: validated.
+        space: what is searched, instead of the one that `config.search_space` names.
 
     Raises:
         UserError: one of its kinds, each with one sentence.
     """
     settings = train_settings(config)
-    searchable = (frozenset(settings.to_dict()) | NETWORK_SETTINGS) - _NOT_SEARCHED
-    space = load_space(
-        config.search_space, settings=searchable, folder=config.search_spaces, overrides=config.space
-    )
+    if space is None:
+        searchable = (frozenset(settings.to_dict()) | NETWORK_SETTINGS) - _NOT_SEARCHED
+        space = load_space(
+            config.search_space, settings=searchable, folder=config.search_spaces, overrides=config.space
+        )
     _check_space_values(settings, space)
     shape = TrialShape(config.trial.workers, config.trial.cpus_per_worker, config.trial.gpus_per_worker)
     if not (config.address or os.environ.get("RAY_ADDRESS")):
@@ -154,20 +168,25 @@ def _check_space_values(settings: TrainSettings, space: Space) -> None:
         trial_settings(settings, {**space.fixed, **corner})
 
 
-def _sampler(config: Configuration) -> Any:
+def _sampler(config: Configuration) -> Callable[[int], Any]:
     from hydra.utils import instantiate
 
     content = dict(config.sampler)
-    if "seed" not in content and content.get("_target_", "").startswith("optuna.samplers."):
-        content["seed"] = config.seed
-    try:
-        import warnings
+    seeded = str(content.get("_target_", "")).startswith("optuna.samplers.") and "seed" not in content
 
+    def build(known: int) -> Any:
+        seed = {"seed": int(np.random.SeedSequence([config.seed, known]).generate_state(1)[0])} if seeded else {}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return instantiate(content)
+            warnings.simplefilter("ignore")  # "experimental", of arguments that were chosen on purpose
+            return instantiate({**content, **seed})
+
+    try:
+        build(0)
     except Exception as error:
-        raise SamplerError(f"sampler: {config.sampler.get('_target_')} cannot be built: {str(error).splitlines()[0]}") from error
+        raise SamplerError(
+            f"sampler: {content.get('_target_')} cannot be built: {' '.join(str(error).split())}"
+        ) from error
+    return build
 
 
 def _extractor(config: Configuration, images: ImageSet) -> Any:
@@ -208,7 +227,7 @@ def _identity(
         "dataset.content": images.content_hash,
         "dataset.n_train": config.dataset.n_train,
         "seed": config.seed,
-        "search_space": config.search_space,
+        "search_space": space.name,
         "evaluation.features": extractor.name,
         "evaluation.weight_hash": extractor.weight_hash,
         "evaluation.reference": config.evaluation.reference,

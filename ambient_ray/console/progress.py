@@ -96,6 +96,7 @@ class Progress:
         """A trial has ended."""
         with self._lock:
             self._shown[trial.number] = trial
+            self._summarise()
         why = f": {trial.reason}" if trial.reason else ""
         self.say(f"trial {trial.number} · {trial.label} · {trial.state}{why} · {self._summary}")
 

@@ -37,6 +37,12 @@ class _Tracked:
         self._recorder.trial_ended(trial.number, trial.state, trial.reason)
 
 
+def terminal() -> Console:
+    """The terminal, or a wide page where the output goes into a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=140)
+
+
 def announce(prepared: Prepared) -> None:
     """Say what is searched, on what, and what it costs at the most."""
     config, shape = prepared.config, prepared.shape
@@ -67,7 +73,7 @@ def search(prepared: Prepared) -> int:
     """Run the search to its end and report. Returns the exit code: 0, or 130 after Ctrl-C."""
     import ray
 
-    config, study, console = prepared.config, prepared.study, Console()
+    config, study, console = prepared.config, prepared.study, terminal()
     recorder = StudyRecorder(prepared.store)
     _start_recording(prepared, recorder)
     started, finished = time.monotonic(), False

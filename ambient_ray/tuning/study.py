@@ -3,7 +3,7 @@
 import json
 import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,14 +37,19 @@ class Study:
         name: the study's name within its storage.
         storage: "journal:PATH" for a journal file, or any Optuna storage URL ("sqlite:///...", "postgresql://...").
         objectives: the names of the two scores that are minimised.
-        sampler: an Optuna sampler for two objectives; only `ask` needs it.
+        sampler: gives an Optuna sampler for two objectives from a seed; only `ask` needs it. The seed follows from how
+            many trials there are, so that a study taken up again does not draw what it drew before.
 
     Raises:
         StudyStorageError: the storage cannot be opened.
     """
 
     def __init__(
-        self, name: str, storage: str, objectives: Objectives, sampler: optuna.samplers.BaseSampler | None = None
+        self,
+        name: str,
+        storage: str,
+        objectives: Objectives,
+        sampler: Callable[[int], optuna.samplers.BaseSampler] | None = None,
     ) -> None:
         self.name, self.storage_url, self.objectives = name, storage, objectives
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -53,12 +58,13 @@ class Study:
                 study_name=name,
                 storage=_storage(storage),
                 directions=["minimize", "minimize"],
-                sampler=sampler,
                 load_if_exists=True,
             )
         except Exception as error:
             first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise StudyStorageError(f"the study's storage {storage} cannot be opened: {first_line}") from error
+        if sampler is not None:
+            self._study.sampler = sampler(len(self._trials()))
         if "uid" not in self._study.user_attrs:
             self._study.set_user_attr("uid", uuid.uuid4().hex[:8])
 

@@ -97,8 +97,9 @@ def test_a_storage_that_cannot_be_opened_is_one_sentence():
 
 def test_tpe_still_models_the_joint_space_beside_the_baseline(tmp_path):
     """A baseline has no searched parameters; without groups, that would switch the joint model off."""
-    sampler = optuna.samplers.TPESampler(multivariate=True, group=True, n_startup_trials=3, seed=0)
-    study = open_study(tmp_path, sampler)
+    study = open_study(
+        tmp_path, lambda seed: optuna.samplers.TPESampler(multivariate=True, group=True, n_startup_trials=3, seed=seed)
+    )
     for number in range(6):
         study.ask(SPACE)
         study.record_rung(number, rung(0, 90.0 - number, 0.1 * number))
@@ -131,3 +132,11 @@ def test_a_trial_is_as_good_as_its_best_stop(tmp_path):
 def test_an_empty_study_has_an_empty_landscape():
     land = Landscape.of([], OBJECTIVES)
     assert land.front == () and land.hypervolume == 0.0
+
+
+def test_a_study_taken_up_again_does_not_draw_what_it_drew_before(tmp_path):
+    def ask():
+        study = open_study(tmp_path, lambda seed: optuna.samplers.RandomSampler(seed=seed))
+        return [study.ask(SPACE).settings["sigma_tn"] for _ in range(3)][1:]
+
+    assert not set(ask()) & set(ask())

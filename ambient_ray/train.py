@@ -1,0 +1,32 @@
+"""One configuration, no search: trained through all its rungs, scored, recorded and registered.
+
+    python -m ambient_ray.train study=mine training.sigma_tn=0.5 training.noisy_ratio=0.3
+
+The same command continues a run that was interrupted.
+"""
+
+from typing import Any
+
+from ambient_ray.console.command import run_command
+
+
+def run(content: dict[str, Any]) -> int:
+    """Validate, prepare and train; returns the exit code."""
+    from ambient_ray.console.configuration import validate
+
+    config = validate(content)
+    from ambient_ray.console.preparation import one_configuration, prepare
+    from ambient_ray.console.session import announce, search
+
+    prepared = prepare(config, one_configuration(config))
+    announce(prepared)
+    return 0 if config.dry_run else search(prepared)
+
+
+def main() -> None:
+    """Console script `ambient-train`."""
+    run_command("train", run)
+
+
+if __name__ == "__main__":
+    main()
