@@ -107,8 +107,8 @@ def _root(covariance: Floats) -> Floats:
 class KernelStatistics:
     """A reference's features and their own kernel sums: the part of KID that other sets do not change.
 
-    features: float64 [N, d]; row_sums: float64 [N], the sum of k(x_i, x_j) over j != i; square_sum: the sum of
-    k(x_i, x_j)^2 over all i != j.
+    features: float64 [N, d]; row_sums: float64 [N], the sum of k(x_i, x_j) over j != i; square_sum: the sum
+    of k(x_i, x_j)^2 over all i != j.
     """
 
     features: Floats
@@ -141,8 +141,8 @@ def kernel_distance(a: Array | KernelStatistics, b: Array | KernelStatistics) ->
     below 0 is a good sign, not an error.)
 
     The 95 % interval is value +- 1.96 standard errors. The variance is that of the delete-one jackknife over
-    the images of both sets (Arvesen 1969), plus the U-statistic's second-order variance (Gretton et al. 2012),
-    without which the interval collapses where both sets follow one distribution. It is meant for independent
+    the images of both sets (Arvesen 1969), plus the U-statistic's second-order variance (Gretton et al.
+    2012), without which the interval collapses where both sets follow one distribution. It is meant for independent
     images; the stratified halves of one set are closer than that, and their value lies below 0.
     Memory is bounded (blocks of 32 MiB); time is that of the three matrix products.
     """
