@@ -140,10 +140,11 @@ def kernel_distance(a: Array | KernelStatistics, b: Array | KernelStatistics) ->
     mean's sampling error and without a seed. (With subset size N it equals torch-fidelity's; a value slightly
     below 0 is a good sign, not an error.)
 
-    The 95 % interval is value +- 1.96 standard errors. The variance is that of the delete-one jackknife over
-    the images of both sets (Arvesen 1969), plus the U-statistic's second-order variance (Gretton et al.
-    2012), without which the interval collapses where both sets follow one distribution. It is meant for independent
-    images; the stratified halves of one set are closer than that, and their value lies below 0.
+    The 95 % interval is value +- 1.96 standard errors. The variance is that of the delete-one jackknife
+    over the images of both sets (Arvesen 1969), plus the U-statistic's second-order variance (Gretton et
+    al. 2012), without which the interval collapses where both sets follow one distribution. It is meant
+    for independent images; the stratified halves of one set are closer than that, and their value lies
+    below 0.
     Memory is bounded (blocks of 32 MiB); time is that of the three matrix products.
     """
     first = a if isinstance(a, KernelStatistics) else KernelStatistics.of(a, "first features")
