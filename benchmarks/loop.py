@@ -2,7 +2,7 @@
 
     python benchmarks/loop.py [--quick]
 
-The two alternate in short blocks, so that a busy machine slows both; the ratio is that of the median times a step.
+The two alternate in short blocks, so that a busy machine slows both; the ratio is the median over pairs.
 The last line printed is one JSON object.
 """
 
@@ -39,7 +39,7 @@ def main() -> None:
     device = torch.device(options.device)
     if device.type == "cpu":
         torch.set_num_threads(1)
-    blocks, steps = (16, 12) if options.quick else (60, 25)
+    blocks, steps = (16, 8) if options.quick else (60, 25)
     loop, bare = build(options.batch_size, device)
     times: dict[str, list[float]] = {"loop": [], "bare": []}
     for block in range(-2, blocks):  # the first two warm up
@@ -85,7 +85,7 @@ def build(batch_size: int, device: torch.device) -> tuple[Callable[[], None], Ca
 
 
 def timed(step: Callable[[], None], steps: int, device: torch.device) -> float:
-    """Seconds a step: of this process's CPU time on a CPU, which other processes do not count in; else by the clock."""
+    """Seconds a step: CPU time of this process on a CPU, where others do not count; else by the clock."""
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     _wait(device)
     began = clock()

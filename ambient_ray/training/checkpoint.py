@@ -123,6 +123,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise DamagedCheckpointError(f"{path} lacks or garbles a key ({error!r})") from error
 
 
+@torch.no_grad()
 def restore(state: TrainState, checkpoint: Checkpoint) -> None:
     """Bring a fresh state to where the checkpoint was written. Raises DamagedCheckpointError."""
     device = str(state.world.device)
@@ -134,11 +135,11 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
         state.model.backbone.load_state_dict(weights)
         moments = {
             number: {
-                "step": train["step"].cpu() if device == "cpu" else train["step"].clone(),
-                "exp_avg": train[f"exp_avg.{name}"],
-                "exp_avg_sq": train[f"exp_avg_sq.{name}"],
+                "step": train["step"].clone(),  # one each: the optimizer counts them up in place
+                "exp_avg": _laid_out_as(parameter, train[f"exp_avg.{name}"]),
+                "exp_avg_sq": _laid_out_as(parameter, train[f"exp_avg_sq.{name}"]),
             }
-            for number, name in enumerate(_trained_names(state))
+            for number, (name, parameter) in enumerate(_trained(state))
         }
     except (KeyError, RuntimeError) as error:
         raise DamagedCheckpointError(f"{checkpoint.folder} does not fit its own network: {error}") from error
@@ -191,15 +192,20 @@ def _describe(state: TrainState, history: tuple[RungResult, ...], content_hash: 
 def _train_tensors(state: TrainState) -> dict[str, Tensor]:
     tensors = {f"weights.{k}": v for k, v in _clone(state.model.backbone.state_dict()).items()}
     moments = state.optimizer.state_dict()["state"]
-    for number, name in enumerate(_trained_names(state)):
+    for number, (name, _) in enumerate(_trained(state)):
         for part in ("exp_avg", "exp_avg_sq"):
             tensors[f"{part}.{name}"] = moments[number][part].contiguous()
     tensors["step"] = moments[0]["step"].clone()
     return tensors
 
 
-def _trained_names(state: TrainState) -> list[str]:
-    return [name for name, p in state.model.backbone.named_parameters() if p.requires_grad]
+def _trained(state: TrainState) -> list[tuple[str, torch.nn.Parameter]]:
+    return [(name, p) for name, p in state.model.backbone.named_parameters() if p.requires_grad]
+
+
+def _laid_out_as(parameter: Tensor, moment: Tensor) -> Tensor:
+    # The fused optimizer walks through memory: a moment must have its parameter's strides (channels_last).
+    return torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(moment)
 
 
 def _clone(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
