@@ -69,17 +69,38 @@ def read_checkpoint(folder: Path) -> CheckpointConfig:
         raise CheckpointUnreadableError(f"{path} lacks the key {error}") from error
 
 
-def read_samples(folder: Path) -> NDArray[np.uint8] | None:
-    """The scored samples, uint8 [n,H,W,C]: key `samples` or `images` of samples.npz; None if not kept."""
+@dataclass(frozen=True)
+class ScoredSamples:
+    """The samples that a rung was scored by: images uint8 [n,H,W,C], and what is known of each.
+
+    nearest: index [n] of the nearest training image in pixels; ratio [n]: d1/d2 of the two nearest;
+    similarity [n]: highest cosine in features; order [n]: the most similar first. All but images may be None.
+    """
+
+    images: NDArray[np.uint8]
+    nearest: NDArray[np.int64] | None = None
+    ratio: NDArray[np.float64] | None = None
+    similarity: NDArray[np.float64] | None = None
+    order: NDArray[np.int64] | None = None
+
+
+def read_samples(folder: Path) -> ScoredSamples | None:
+    """The samples in `folder`/samples.npz, or None if there are none. Raises CheckpointUnreadableError."""
     path = Path(folder) / "samples.npz"
     if not path.is_file():
         return None
     try:
         with np.load(path, allow_pickle=False) as stored:
-            key = next((key for key in ("samples", "images") if key in stored.files), None)
-            images = None if key is None else np.asarray(stored[key])
+            arrays = {key: np.asarray(stored[key]) for key in stored.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise CheckpointUnreadableError(f"{path} cannot be read: {error}") from error
+    images = arrays.get("samples")
     if images is None or images.dtype != np.uint8 or images.ndim != 4:
         raise CheckpointUnreadableError(f"{path} holds no uint8 images [n,H,W,C] under 'samples'")
-    return images
+    return ScoredSamples(
+        images,
+        nearest=arrays.get("nearest_index"),
+        ratio=arrays.get("ratio"),
+        similarity=arrays.get("similarity"),
+        order=arrays.get("most_similar_first"),
+    )

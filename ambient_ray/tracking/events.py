@@ -109,8 +109,9 @@ class TextLogged:
 
 @dataclass(frozen=True)
 class ChampionFound:
-    """A checkpoint of a trial to register; the version goes to `version`."""
+    """A checkpoint of a trial to register as `model`; the version goes to `version`."""
 
+    model: str
     number: int
     scored: RungScores
     evidence: Mapping[str, Any]

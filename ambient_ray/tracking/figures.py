@@ -85,6 +85,7 @@ def nearest_gallery(
     path: Path,
     *,
     similarity: NDArray[np.float64] | None = None,
+    order: NDArray[np.int64] | None = None,
     limit: int = 20,
     columns: int = 5,
     title: str | None = None,
@@ -92,10 +93,10 @@ def nearest_gallery(
     """Write a PNG of generated images beside their nearest training images, most similar first.
 
     generated, nearest: uint8 [n,H,W,C], row by row; ratio [n]: d1/d2 (below 1/3 is a copy, framed thick and
-    marked); similarity [n]: cosine in feature space, shown too when given, and then the order. Returns the
-    path.
+    marked); similarity [n]: cosine in feature space, shown too when given; order [n]: by default by rising
+    ratio. Returns the path.
     """
-    order = np.argsort(ratio if similarity is None else -similarity, kind="stable")[:limit]
+    order = (np.argsort(ratio, kind="stable") if order is None else order)[:limit]
     if not len(order):
         raise ValueError("a gallery needs at least one image")
     columns = min(columns, len(order))

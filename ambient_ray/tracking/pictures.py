@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .checkpoint import read_samples
 
-_GALLERY = 500  # samples searched for copies; distances to all of a large set would hold the writer up
+_SEARCHED = 500  # samples whose neighbours are looked for here, when the scoring has not kept them
 
 
 def draw_rung(
@@ -19,18 +19,29 @@ def draw_rung(
 
     train_images: uint8 [N,H,W,C], or None for no gallery. Nothing is drawn where no samples were kept.
     """
-    images = read_samples(checkpoint)
-    if images is None:
+    samples = read_samples(checkpoint)
+    if samples is None:
         return []
     from .figures import nearest_gallery, nearest_training, sample_grid
 
     name = f"{images_seen:010d}.png"  # sorts in the order of training
     for part in ("samples", "nearest"):
         (folder / part).mkdir()
-    drawn = [(sample_grid(images, folder / "samples" / name), "samples")]
-    if train_images is not None:
-        shown = images[:_GALLERY]
-        nearest = nearest_training(shown, train_images)
-        path = folder / "nearest" / name
-        drawn.append((nearest_gallery(shown, train_images[nearest.index], nearest.ratio, path), "nearest"))
-    return drawn
+    drawn = [(sample_grid(samples.images, folder / "samples" / name), "samples")]
+    if train_images is None:
+        return drawn
+    path = folder / "nearest" / name
+    if samples.nearest is not None and samples.ratio is not None:
+        gallery = nearest_gallery(
+            samples.images,
+            train_images[samples.nearest],
+            samples.ratio,
+            path,
+            similarity=samples.similarity,
+            order=samples.order,
+        )
+    else:
+        images = samples.images[:_SEARCHED]
+        found = nearest_training(images, train_images)
+        gallery = nearest_gallery(images, train_images[found.index], found.ratio, path)
+    return [*drawn, (gallery, "nearest")]

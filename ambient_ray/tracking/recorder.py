@@ -127,13 +127,16 @@ class StudyRecorder:
         """A text file among the artifacts of the study's run, at the path `name`."""
         self._put(events.TextLogged(text, name))
 
-    def register_champion(self, number: int, scored: RungScores, evidence: Mapping[str, Any]) -> Future[int]:
-        """Register the rung's checkpoint as the study's model, alias `champion`; gives its version.
+    def register_champion(
+        self, number: int, scored: RungScores, evidence: Mapping[str, Any], *, model: str = ""
+    ) -> Future[int]:
+        """Register the rung's checkpoint as a version of `model`, alias `champion`; gives the version.
 
-        evidence: why this one, kept as tags. The future raises what the registry raised.
+        model: by default the study's name. evidence: why this one, kept as tags. The future raises what the
+        registry raised.
         """
         version: Future[int] = Future()
-        self._put(events.ChampionFound(number, scored, dict(evidence), version))
+        self._put(events.ChampionFound(model, number, scored, dict(evidence), version))
         return version
 
     def finish(

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from .bundle import weights_hash, write_generator, write_mlflow_model
 from .checkpoint import read_checkpoint
+from .labels import STUDY
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
@@ -23,7 +25,7 @@ _TAG_LENGTH = 8000  # MLflow cuts run tags here; the same bound keeps a version'
 
 def register_champion(
     client: MlflowClient,
-    study: str,
+    model: str,
     checkpoint: Path,
     *,
     run_id: str,
@@ -31,7 +33,7 @@ def register_champion(
     facts: Mapping[str, Any],
     evidence: Mapping[str, Any],
 ) -> int:
-    """Register `checkpoint` as a version of the model `study`, point `champion` to it, return the version.
+    """Register `checkpoint` as a version of the model `model`, point `champion` to it, return the version.
 
     The same weights are registered once: a second call only moves the alias and renews the evidence. The
     champion that steps down is reachable as `previous-champion`. scores and facts travel inside the model and
@@ -39,12 +41,12 @@ def register_champion(
     MlflowException from the store.
     """
     digest = weights_hash(checkpoint)
-    version = find_version(client, study, digest)
+    version = find_version(client, model, digest)
     if version is None:
-        version = _register(client, study, checkpoint, digest, run_id, scores, facts)
+        version = _register(client, model, checkpoint, digest, run_id, scores, facts)
     for key, value in evidence.items():
-        client.set_model_version_tag(study, str(version), f"evidence.{key}", _text(value))
-    _move_champion(client, study, version)
+        client.set_model_version_tag(model, str(version), f"evidence.{key}", _text(value))
+    _move_champion(client, model, version)
     return version
 
 
@@ -72,7 +74,7 @@ def _versions(client: MlflowClient, model: str) -> list[ModelVersion]:
 
 def _register(
     client: MlflowClient,
-    study: str,
+    model: str,
     checkpoint: Path,
     digest: str,
     run_id: str,
@@ -80,34 +82,34 @@ def _register(
     facts: Mapping[str, Any],
 ) -> int:
     images_seen = read_checkpoint(checkpoint).images_seen
-    tags = {_HASH_TAG: digest, "ambient_ray.study": study, "images_seen": str(images_seen)}
+    run = client.get_run(run_id)
+    tags = {_HASH_TAG: digest, STUDY: run.data.tags.get(STUDY, ""), "images_seen": str(images_seen)}
     tags |= {f"score.{key}": f"{value:.6g}" for key, value in scores.items()}
     tags |= {f"fact.{key}": _text(value) for key, value in facts.items()}
     with tempfile.TemporaryDirectory(prefix="ambient-register-") as scratch:
         generator = write_generator(checkpoint, Path(scratch) / "generator", scores=scores, facts=facts)
         folder = write_mlflow_model(generator, Path(scratch) / "model")
-        logged = _upload(client, study, folder, run_id, images_seen)
-    _ensure_model(client, study)
-    # The artifact location, not models:/<id>: MLflow's SQL store would resolve that with its global tracking
-    # URI.
+        logged = _upload(client, model, folder, run, images_seen)
+    _ensure_model(client, model)
+    # Not models:/<id>: MLflow's SQL store would resolve that with its global tracking URI.
     tags["ambient_ray.model_id"] = logged.model_id  # the SQL store keeps no model_id of its own
     created = client.create_model_version(
-        study, logged.artifact_location, run_id=run_id, tags=tags, model_id=logged.model_id
+        model, logged.artifact_location, run_id=run_id, tags=tags, model_id=logged.model_id
     )
     # The tag by which MLflow's pages lead from a run and its model to the registered version.
-    link = json.dumps([{"name": study, "version": str(created.version)}])
+    link = json.dumps([{"name": model, "version": str(created.version)}])
     client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": link})
     return int(created.version)
 
 
-def _upload(client: MlflowClient, name: str, folder: Path, run_id: str, step: int) -> Any:
+def _upload(client: MlflowClient, name: str, folder: Path, run: Run, step: int) -> Any:
     """Store the folder as a logged model of the run: what `log_model` does, without its global state."""
     from mlflow.entities import LoggedModelOutput
 
     logged = client.create_logged_model(
-        client.get_run(run_id).info.experiment_id,
+        run.info.experiment_id,
         name=_model_name(name),
-        source_run_id=run_id,
+        source_run_id=run.info.run_id,
         model_type="generator",
     )
     try:
@@ -115,7 +117,7 @@ def _upload(client: MlflowClient, name: str, folder: Path, run_id: str, step: in
     except BaseException:
         client.finalize_logged_model(logged.model_id, "FAILED")
         raise
-    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=step)])
+    client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=step)])
     return client.finalize_logged_model(logged.model_id, "READY")
 
 
@@ -138,9 +140,9 @@ def _move_champion(client: MlflowClient, name: str, version: int) -> None:
     client.set_registered_model_alias(name, CHAMPION, str(version))
 
 
-def _model_name(study: str) -> str:
+def _model_name(model: str) -> str:
     """A logged model's name allows fewer characters than a registered one's."""
-    return "".join("_" if character in "/:.%\"'" else character for character in study)
+    return "".join("_" if character in "/:.%\"'" else character for character in model)
 
 
 def _text(value: Any) -> str:

@@ -183,14 +183,16 @@ class StudyRuns:
             raise ValueError(f"trial {event.number} has no checkpoint to register")
         version = register_champion(
             self.client,
-            self.study,
+            event.model or self.study,
             event.scored.checkpoint,
             run_id=self._trial(event.number).run_id,
             scores=event.scored.scores,
             facts=event.scored.facts,
             evidence=event.evidence,
         )
-        self.client.set_tag(self.run_id, "ambient_ray.champion", f"models:/{self.study}/{version}")
+        self.client.set_tag(
+            self.run_id, "ambient_ray.champion", f"models:/{event.model or self.study}/{version}"
+        )
         event.version.set_result(version)
 
     @write.register

@@ -57,6 +57,7 @@ def test_the_same_weights_are_registered_once_and_the_old_champion_stays(
     version = client.get_model_version("moves", "2")
     assert version.tags["evidence.rule"] == "knee" and version.tags["score.f_mem"] == "0.125"
     assert client.get_run(version.run_id).data.tags["ambient_ray.trial"] == "2"
+    assert version.tags["ambient_ray.study"] == "moves"
     assert register(store, "moves", first) == [1]
     assert int(client.get_model_version_by_alias("moves", "champion").version) == 1
     for name, seed in (("moves@champion", 1), ("moves/2", 2), ("moves@previous-champion", 2)):
