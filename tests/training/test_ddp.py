@@ -14,21 +14,22 @@ import small_world as world
 from ambient_ray.training import World, run_trial
 
 
-@pytest.mark.timeout(120)
-def test_two_workers_train_what_one_would(tmp_path):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of two spawned workers that have trained and, after that, diverged."""
+    folder = tmp_path_factory.mktemp("ddp")
+    mp.spawn(ddp_worker.run, (folder,), nprocs=2)
+    return folder
+
+
+@pytest.mark.timeout(240)
+def test_two_workers_train_what_one_would(trained, tmp_path):
     """Same global batch, noise and samples, so the weights agree up to the order of sums."""
-    mp.spawn(ddp_worker.run, (tmp_path, False), nprocs=2)
-    assert [(tmp_path / f"outcome-{rank}").read_text() for rank in (0, 1)] == ["finished 2", "finished 2"]
-    alone = run_trial(
-        world.settings(**ddp_worker.CHANGES),
-        world.data(),
-        World(),
-        world.Recorder(),
-        workdir=tmp_path / "one",
-        score=world.score,
-    )
+    assert [(trained / f"two-{rank}").read_text() for rank in (0, 1)] == ["finished 2", "finished 2"]
+    settings = world.settings(**ddp_worker.CHANGES)
+    alone = run_trial(settings, world.data(), World(), world.Recorder(), workdir=tmp_path, score=world.score)
     for result in alone.results:
-        both = tmp_path / "two" / result.checkpoint.name
+        both = trained / "two" / result.checkpoint.name
         for name in ("model.safetensors", "train_state.safetensors"):
             one, two = load_file(result.checkpoint / name), load_file(both / name)
             assert one.keys() == two.keys()
@@ -39,7 +40,6 @@ def test_two_workers_train_what_one_would(tmp_path):
             assert np.abs(a["samples"].astype(int) - b["samples"]).max() <= 2
 
 
-@pytest.mark.timeout(120)
-def test_when_training_diverges_every_worker_ends_alike(tmp_path):
-    mp.spawn(ddp_worker.run, (tmp_path, True), nprocs=2)
-    assert [(tmp_path / f"outcome-{rank}").read_text() for rank in (0, 1)] == ["failed 0", "failed 0"]
+@pytest.mark.timeout(240)
+def test_when_training_diverges_every_worker_ends_alike(trained):
+    assert [(trained / f"diverging-{rank}").read_text() for rank in (0, 1)] == ["failed 0", "failed 0"]
