@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont
 
 COPY_RATIO = 1 / 3  # d1/d2 below this counts as a copy (Yoon et al. 2023)
 # Okabe and Ito's palette: told apart by colour-blind readers, and by their lightness in grey print.
 VERMILLION, BLUE, SKY, ORANGE, GREEN, GREY = "#D55E00", "#0072B2", "#56B4E9", "#E69F00", "#009E73", "#8A8A8A"
 _TILE = 48  # smallest side of an image in a picture, in screen pixels
+_PAIR_GAP, _ROOM = 4, 24  # pixels between the images of a pair, and around a pair
 _CHUNK = 4_000_000  # distances computed at once
 
 
@@ -99,57 +103,74 @@ def nearest_gallery(
     order = (np.argsort(ratio, kind="stable") if order is None else order)[:limit]
     if not len(order):
         raise ValueError("a gallery needs at least one image")
-    columns = min(columns, len(order))
-    rows = math.ceil(len(order) / columns)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from PIL import Image
+    from PIL.ImageDraw import Draw
 
-    copies = int(np.sum(ratio < COPY_RATIO))
-    # In units of one image's side: a pair is 2 wide, with room around it for frame and caption.
-    wide, high, head = columns * 2.5 + 0.2, rows * 1.55, 0.8
-    unit = 1.55 * 5 / columns / 2.5
-    figure = Figure(figsize=(wide * unit, (high + head) * unit), dpi=150, facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, wide), ylim=(high + head, 0))
-    axes.axis("off")
-    size = max(6.0, min(9.0, 13 * unit))
+    high, wide = _tile(generated[order[0]]).shape[:2]
+    columns = min(columns, len(order))
+    words = round(max(14, high / 7))
     heading = title or "Generated images (left) and their nearest training images (right), most similar first"
-    axes.text(0.2, 0.28, heading, fontsize=size + 1, weight="bold", va="center")
-    told = f"{copies} of {len(ratio)} are copies (d₁/d₂ < 1/3): three times nearer to one than to any other"
-    axes.text(0.2, 0.6, told, fontsize=size - 0.5, va="center", color="#333333")
+    copies = int(np.sum(ratio < COPY_RATIO))
+    told = f"{copies} of {len(ratio)} are copies (d₁/d₂ < 1/3): three times nearer to one training image "
+    told += "than to any other"
+    bold, plain = _font(words + 2, bold=True), _font(words)
+    head, cell = 4 * words, (2 * wide + _PAIR_GAP + 2 * _ROOM, high + 2 * _ROOM + words)
+    width = max(columns * cell[0], round(max(bold.getlength(heading), plain.getlength(told))) + 2 * _ROOM)
+    canvas = Image.new("RGB", (width, head + math.ceil(len(order) / columns) * cell[1]), "white")
+    draw = Draw(canvas)
+    draw.text((_ROOM, 0.6 * words), heading, "black", bold)
+    draw.text((_ROOM, 2.3 * words), told, "#333333", plain)
     for k, i in enumerate(order):
-        x, y = 0.2 + (k % columns) * 2.5, head + (k // columns) * 1.55
-        copied = bool(ratio[i] < COPY_RATIO)
-        for offset, image in ((0.0, generated[i]), (1.05, nearest[i])):
-            axes.imshow(
-                _rgb(image),
-                extent=(x + offset, x + offset + 1, y + 1, y),
-                interpolation="nearest" if len(image) < 128 else "antialiased",
-                aspect="auto",
-            )
-        _frame(axes, x, y, copied)
-        caption = f"d₁/d₂ {ratio[i]:.2f}" + ("" if similarity is None else f"   sim {similarity[i]:.2f}")
-        axes.text(
-            x + 1.025,
-            y + 1.23,
-            caption + ("   copy" if copied else ""),
-            fontsize=size,
-            ha="center",
-            va="center",
-            color=VERMILLION if copied else "black",
-            weight="bold" if copied else "normal",
-        )
-    axes.set(xlim=(0, wide), ylim=(high + head, 0))
-    figure.savefig(path)
+        x, y = k % columns * cell[0] + _ROOM, head + k // columns * cell[1] + _ROOM // 2
+        caption = f"d₁/d₂ {ratio[i]:.2f}" + ("" if similarity is None else f"  sim {similarity[i]:.2f}")
+        _draw_pair(draw, x, y, (wide, high), caption, words, copied=bool(ratio[i] < COPY_RATIO))
+        canvas.paste(Image.fromarray(_tile(generated[i])), (x, y))
+        canvas.paste(Image.fromarray(_tile(nearest[i])), (x + wide + _PAIR_GAP, y))
+    canvas.save(path)
     return path
 
 
-def _frame(axes: Axes, x: float, y: float, copied: bool) -> None:
-    from matplotlib.patches import Rectangle
+def _draw_pair(
+    draw: ImageDraw, x: int, y: int, tile: tuple[int, int], caption: str, words: int, *, copied: bool
+) -> None:
+    """Frame and caption of the pair whose first image lies at (x, y)."""
+    wide, high = tile
+    far = 8
+    box = (x - far, y - far, x + 2 * wide + _PAIR_GAP + far - 1, y + high + far - 1)
+    draw.rectangle(box, outline=VERMILLION if copied else "#BBBBBB", width=5 if copied else 1)
+    draw.text(
+        (x + wide + _PAIR_GAP // 2, y + high + far + words * 0.8),
+        caption + ("  copy" if copied else ""),
+        VERMILLION if copied else "black",
+        _font(words, bold=copied),
+        anchor="mm",
+    )
 
-    colour, width = (VERMILLION, 2.4) if copied else ("#BBBBBB", 0.6)
-    axes.add_patch(Rectangle((x - 0.06, y - 0.06), 2.17, 1.12, fill=False, edgecolor=colour, linewidth=width))
+
+@cache
+def _font(size: int, *, bold: bool = False) -> FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib; found without importing matplotlib, which takes a second."""
+    from PIL import ImageFont
+
+    spec = importlib.util.find_spec("matplotlib")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("matplotlib is not installed")
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / name, size)
+
+
+def _tile(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """[H,W,3] with a side of about 100 pixels: small images by whole factors, large ones averaged down."""
+    from PIL import Image
+
+    side = max(image.shape[:2])
+    if side <= 160:
+        factor = max(1, round(96 / side))
+        return _rgb(image).repeat(factor, axis=0).repeat(factor, axis=1)
+    shrunk = Image.fromarray(_rgb(image)).resize(
+        (image.shape[1] * 128 // side, image.shape[0] * 128 // side), Image.Resampling.LANCZOS
+    )
+    return np.asarray(shrunk)
 
 
 def _enlarge(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
