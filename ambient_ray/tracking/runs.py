@@ -6,6 +6,7 @@ Everything is found by tag before it is made, so the same study may be started a
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Mapping
@@ -60,10 +61,10 @@ class StudyRuns:
 
     def __init__(self, store: TrackingStore) -> None:
         """Open the store: imports MLflow and creates the schema if it is new, which takes seconds."""
-        for name in ("mlflow.store.db.utils", "mlflow.pyfunc", "alembic"):
-            logging.getLogger(name).setLevel(
-                logging.WARNING
-            )  # their progress is no news on a search's terminal
+        # MLflow's own progress is no news on a search's terminal.
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        for name in ("mlflow.store", "mlflow.pyfunc", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         self._store = store
         self.client = open_client(store.uri)
         self.client.search_experiments(max_results=1)  # the schema is created by the first call
