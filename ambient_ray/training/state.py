@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import shutil
@@ -144,10 +145,12 @@ def _for_training(settings: TrainSettings, model: EDMPrecond, world: World) -> n
 
 
 def missing_compiler(device: torch.device) -> str | None:
-    """Why torch.compile cannot work here, or None: it needs a C++ compiler on a CPU, a C compiler on CUDA."""
+    """Why torch.compile cannot work here, or None: it needs a C++ compiler on a CPU, Triton and C on CUDA."""
     cpu = device.type == "cpu"
     usual = ("g++", "clang++") if cpu else ("gcc", "clang")
     chosen = os.environ.get("CXX" if cpu else "CC")
-    if any(shutil.which(name) for name in ([chosen] if chosen else usual)):
-        return None
-    return f"no compiler on this machine ({chosen or ' or '.join(usual)})"
+    if not any(shutil.which(name) for name in ([chosen] if chosen else usual)):
+        return f"no compiler on this machine ({chosen or ' or '.join(usual)})"
+    if not cpu and importlib.util.find_spec("triton") is None:
+        return "no compiler for the GPU on this machine (the package triton)"
+    return None
