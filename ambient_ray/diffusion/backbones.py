@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# c_noise = ln(s)/4 spans about [-1.7, 1.1], and diffusers' sinusoids turn once every 6 to 60,000 units of
-# "time". Times 100, the fastest turns once per factor 1.3 of sigma: neighbouring levels are told apart and
-# the embedding stays smooth.
-TIME_SCALE = 100.0
+# c_noise = ln(s)/4 spans about [-1.7, 1.1], while diffusers' sinusoids are made for times 0 to 1000: they turn
+# once every 6 to 60,000 units. Times 1000, c_noise fills them. With the U-Net on the digits (n = 300, two seeds,
+# 16,000 and 32,000 images) the Frechet distance at 1000 was below that at 100 each time, by 3 to 13 per cent.
+TIME_SCALE = 1000.0
 
 
 class UNet(nn.Module):

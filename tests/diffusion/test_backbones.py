@@ -54,6 +54,7 @@ def test_every_parameter_learns_and_the_start_is_c_skip_x(target, num_classes):
 
 @pytest.mark.parametrize("target", [UNET, DIT])
 def test_the_network_tells_noise_levels_apart_smoothly(target):
+    """A level .1 % away looks almost the same, another level does not."""
     torch.manual_seed(0)
     net = build_backbone({"_target_": target, **SMALL[target]}, channels=1, resolution=8)
     for p in net.parameters():
@@ -66,8 +67,8 @@ def test_the_network_tells_noise_levels_apart_smoothly(target):
 
     with torch.no_grad():
         base = out(0.5)
-        step, jump = (out(0.505) - base).norm(), (out(2.0) - base).norm()
-    assert 0 < step < 0.5 * jump
+        step, jump = (out(0.5005) - base).norm(), (out(2.0) - base).norm()
+    assert 0 < step < 0.2 * jump
 
 
 def test_labels_are_asked_for_exactly_when_there_are_classes():
