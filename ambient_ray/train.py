@@ -20,7 +20,12 @@ def run(content: dict[str, Any]) -> int:
 
     prepared = prepare(config, one_configuration(config))
     announce(prepared)
-    return 0 if config.dry_run else search(prepared)
+    if config.dry_run:
+        from ambient_ray.console.estimate import print_estimate
+
+        print_estimate(prepared)
+        return 0
+    return search(prepared)
 
 
 def main() -> None:

@@ -1,19 +1,22 @@
 """Everything that can be wrong with a search, found out before Ray starts; and all that its trials share."""
 
+import fcntl
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from ambient_ray.data import ImageSet, Split, load_images, noise_bank, split
 from ambient_ray.errors import UserError
 from ambient_ray.tracking import TrackingStore, check_tracking, resolve_store
-from ambient_ray.training import TrainSettings
+from ambient_ray.training import TrainingData, TrainSettings
+from ambient_ray.training.state import build_model, image_facts
 from ambient_ray.tuning.judge import RungPolicy
 from ambient_ray.tuning.records import Objectives
 from ambient_ray.tuning.space import Choice, Space, load_space
@@ -31,8 +34,16 @@ class OutputFolderError(UserError):
     """The output folder cannot be written."""
 
 
+class StudyBusyError(UserError):
+    """Another process searches this study already."""
+
+
 class SamplerError(UserError):
     """The search's sampler cannot be built, or cannot search two objectives."""
+
+
+class ImageShapeError(UserError):
+    """Images that the network cannot take."""
 
 
 class RungPolicyError(UserError):
@@ -55,6 +66,7 @@ class Prepared:
         study: open, and claimed with these settings.
         store: where MLflow records.
         extractor: features, ready to use.
+        lock: held while this process lives; None for a dry run.
     """
 
     config: Configuration
@@ -68,6 +80,7 @@ class Prepared:
     study: Study
     store: TrackingStore
     extractor: Any
+    lock: IO[str] | None
 
 
 def cores() -> int:
@@ -102,6 +115,27 @@ def one_configuration(config: Configuration) -> Space:
     return Space("one configuration", {}, {key: settings[key] for key in ("sigma_tn", "noisy_ratio", "mixing")})
 
 
+def lock_study(folder: Path) -> IO[str]:
+    """Take the study for this process. The system gives it back when the process ends, however it ends.
+
+    Raises:
+        StudyBusyError: another process has it.
+    """
+    file = (folder / "lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.seek(0)
+        raise StudyBusyError(
+            f"study {folder.name!r} is being searched by process {file.read().strip() or 'unknown'} already;"
+            " wait for it, stop it, or choose another name with study="
+        ) from error
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
 def prepare(config: Configuration, space: Space | None = None) -> Prepared:
     """Check everything, cheapest first, then read the images and build what is shared.
 
@@ -125,21 +159,26 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
     sampler = _sampler(config)
     store = resolve_store(config.tracking.uri, config.output_dir)
     check_writable(config.folder)
-    images = load_images(
-        config.dataset.source,
-        resolution=config.dataset.resolution,
-        skip_broken=config.dataset.skip_broken,
-        channels=config.dataset.channels,
-    )
-    subsets = split(images, config.dataset.n_train, seed=config.seed)
-    check_tracking(store.uri)
-    extractor = _extractor(config, images)
+    lock = None if config.dry_run else lock_study(config.folder)
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        aside.submit(_import_network, config.backbone)
+        images = load_images(
+            config.dataset.source,
+            resolution=config.dataset.resolution,
+            skip_broken=config.dataset.skip_broken,
+            channels=config.dataset.channels,
+        )
+        subsets = split(images, config.dataset.n_train, seed=config.seed)
+        check_tracking(store.uri)
+        extractor = _extractor(config, images)
+    _check_network(settings, subsets)
     objectives = _objectives(config, extractor.name)
     policy = _policy(config, objectives)
+    _check_scores(policy.needed(objectives), extractor.name, subsets)
     study = Study(config.study, config.storage_url, objectives, sampler)
     study.claim(_identity(config, settings, space, images, extractor, objectives))
     return Prepared(
-        config, images, subsets, settings, space, objectives, policy, shape, study, store, extractor
+        config, images, subsets, settings, space, objectives, policy, shape, study, store, extractor, lock
     )
 
 
@@ -155,6 +194,24 @@ def train_settings(config: Configuration) -> TrainSettings:
             "sample_steps": evaluation.sample_steps, "sample_batch": evaluation.sample_batch,
         }
     )  # fmt: skip
+
+
+def _import_network(backbone: Mapping[str, Any]) -> None:
+    """Seconds of imports, while images are read and features learnt."""
+    if str(backbone.get("_target_", "")).startswith("ambient_ray."):
+        from diffusers import UNet2DModel  # noqa: F401
+
+
+def _check_network(settings: TrainSettings, subsets: Split) -> None:
+    """Build the network once, so that a wrong size stops the search here and not every trial."""
+    data = TrainingData(subsets.train, subsets.heldout)
+    _, height, width = subsets.train.shape
+    if height != width:
+        raise ImageShapeError(
+            f"the images are {width} x {height} and the network takes squares: set dataset.resolution, e.g."
+            f" dataset.resolution={min(height, width)}, for a centre crop"
+        )
+    build_model(settings, image_facts(settings, data), 0.5)
 
 
 def _check_space_values(settings: TrainSettings, space: Space) -> None:
@@ -217,6 +274,21 @@ def _policy(config: Configuration, objectives: Objectives) -> RungPolicy:
         named = {"fd": objectives.fidelity}
         values = [[named.get(key, key) for key in keys] for keys in config.trial.rung_values]
     return RungPolicy(rungs, config.trial.reduction_factor, values)
+
+
+def _check_scores(needed: Sequence[str], extractor: str, subsets: Split) -> None:
+    """Every score that the search needs is one that a rung computes: a handful of images is scored to see their names."""
+    from ambient_ray.evaluation import PixelExtractor, References, evaluate, fidelity_key
+
+    few = [images.subset(range(min(4, len(images)))) for images in (subsets.train, subsets.heldout)]
+    pixels = PixelExtractor()
+    found = evaluate(few[1].images, pixels, References.build(pixels, *few, full=few[1])).values
+    own, other = fidelity_key(extractor), fidelity_key(pixels.name)
+    names = {name.replace(other, own) for name in found} | {"gap"}
+    for name in needed:
+        if name not in names:
+            shown = ", ".join(sorted(n for n in names if not n.endswith(("_low", "_high"))))
+            raise RungPolicyError(f"nobody computes the score {name!r}, which the search is to minimise or judge by; there are {shown}")
 
 
 def _identity(

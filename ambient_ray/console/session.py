@@ -179,7 +179,10 @@ def _conclude(
     version = None
     if verdict.champion is not None:
         future = recorder.register_champion(
-            verdict.champion.trial.number, _scores(verdict.champion.rung), _evidence(verdict)
+            verdict.champion.trial.number,
+            _scores(verdict.champion.rung),
+            _evidence(verdict),
+            model=prepared.config.model_name,
         )
         try:
             version = future.result(timeout=120)

@@ -89,7 +89,10 @@ class StudySearcher(Searcher):
             return
         rungs = self._study.trial(number).rungs
         seen = rungs[-1].images_seen if rungs else 0
-        self._study.finish(number, result["state"], result.get("reason", ""), rungs_left=1 - seen / self._rungs[-1])
+        reason = result.get("reason", "")
+        if result["state"] == "stopped":
+            reason = f"dominated at rung {len(rungs)} of {len(self._rungs)}"
+        self._study.finish(number, result["state"], reason, rungs_left=1 - seen / self._rungs[-1])
         for listener in self._listeners:
             listener.trial_ended(self._study.trial(number))
 

@@ -1,0 +1,84 @@
+"""What a search will need, from a few steps that are really taken: trials at once, hours, gigabytes."""
+
+import os
+import time
+
+import torch
+from rich.console import Console
+
+from ambient_ray.diffusion import sample
+from ambient_ray.training import TrainingData, World
+from ambient_ray.training.state import TrainState
+
+from .preparation import Prepared, bank_for, this_node
+
+_SECONDS = 2.0
+
+
+def print_estimate(prepared: Prepared) -> None:
+    """Measure a training step and a sampling batch on this machine and print what follows; starts nothing."""
+    config, settings = prepared.config, prepared.settings
+    gpu = config.trial.gpus_per_worker > 0 and torch.cuda.is_available()
+    device = torch.device("cuda" if gpu else "cpu")
+    torch.set_num_threads(max(1, int(config.trial.cpus_per_worker)))
+    data = TrainingData(prepared.subsets.train, prepared.subsets.heldout, bank_for(prepared))
+    state = TrainState(settings, data, World(device=device))
+    step, evaluation = _step_seconds(state), _sampling_seconds(prepared, state, device)
+    trial = (settings.rungs[-1] / settings.batch_size) * step / config.trial.workers + len(settings.rungs) * evaluation
+    say = Console(soft_wrap=True, highlight=False).print
+    if config.address or os.environ.get("RAY_ADDRESS"):
+        at_once = config.trial.max_concurrent or 1
+        say(f"trials at once: known when the cluster is joined; {at_once} assumed here")
+    else:
+        at_once = min(prepared.shape.concurrency([this_node()]), config.trials, config.trial.max_concurrent or config.trials)
+        say(f"trials at once: {at_once}")
+    parameters = sum(p.numel() for p in state.model.parameters())
+    gigabytes = config.trials * len(settings.rungs) * _checkpoint_bytes(prepared, parameters) / 1e9
+    say(f"network: {parameters:,} parameters; a step of {settings.batch_size} images takes {1000 * step:.0f} ms on this {device.type}")
+    say(
+        f"a trial that is never stopped takes {_duration(trial)}; the search at most"
+        f" {_duration(-(-config.trials // at_once) * trial)}, less what the judge stops, plus some 10 s of process starts a trial"
+    )
+    say(f"checkpoints: at most {gigabytes:.2g} GB in {config.folder}")
+    say("dry_run=true: nothing was started")
+
+
+def _step_seconds(state: TrainState) -> float:
+    state.step()
+    _wait(state.world.device)
+    began, steps = time.perf_counter(), 0
+    while time.perf_counter() - began < _SECONDS or steps < 3:
+        state.step()
+        _wait(state.world.device)
+        steps += 1
+    return (time.perf_counter() - began) / steps
+
+
+def _sampling_seconds(prepared: Prepared, state: TrainState, device: torch.device) -> float:
+    """Seconds to sample at one rung, from one batch with few steps."""
+    settings, steps = prepared.settings, 2
+    n = min(settings.samples, settings.sample_batch)
+    began = time.perf_counter()
+    sample(
+        state.ema.model, n, prepared.images.shape, seed=0, batch_size=n, device=device, steps=steps,
+        labels=None if not settings.conditional else prepared.subsets.train.labels[:1].repeat(n),
+    )  # fmt: skip
+    _wait(device)
+    return (time.perf_counter() - began) * (2 * settings.sample_steps - 1) / (2 * steps - 1) * settings.samples / n
+
+
+def _checkpoint_bytes(prepared: Prepared, parameters: int) -> int:
+    """Average, weights and two moments in float32, and the samples."""
+    c, h, w = prepared.images.shape
+    return 16 * parameters + prepared.settings.samples * c * h * w
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,145 @@
+"""The issue's list of bad input: each one sentence and exit code 2, before any Ray process starts."""
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ambient_ray import search
+from ambient_ray.console import session
+from ambient_ray.console.command import ConfigurationError, guarded, load
+from ambient_ray.console.preparation import StudyBusyError, lock_study
+
+
+@pytest.fixture
+def answer(tmp_path, capsys, monkeypatch):
+    """Runs the search with overrides; gives (exit code, what it wrote to stderr)."""
+
+    def no_ray(*args):
+        pytest.fail("Ray was about to start")
+
+    monkeypatch.setattr(session, "start_ray", no_ray)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    def run(*overrides):
+        base = [f"output_dir={tmp_path}/out", "backbone.block_out_channels=[8,16]"]
+        code = guarded(lambda: search.run(load("search", [*base, *overrides])))
+        return code, capsys.readouterr().err
+
+    return run
+
+
+def picture(path, size=(8, 8), mode="L", seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    channels = (3,) if mode == "RGB" else ()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (size[1], size[0], *channels), dtype=np.uint8)).save(path)
+    return path
+
+
+def folder(tmp_path, n=12, **kwargs):
+    for i in range(n):
+        picture(tmp_path / "images" / f"{i:02d}.png", seed=i, **kwargs)
+    return tmp_path / "images"
+
+
+OWN = ["dataset.n_train=6", "evaluation.features=pixels"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["trails=2"], "unknown configuration key 'trails'"),
+        (["+preset=nope"], "there is no preset 'nope'"),
+        (["+space.sigma_tn.low=-1"], "sigma_tn=-1 is out of range"),
+        (["+space.sigma_tn.low=5"], "sigma_tn is reversed"),
+        (["+space.noisy_ratio.high=1.5"], "noisy_ratio=1.5 is out of range"),
+        (["training.noisy_ratio=1.5"], "noisy_ratio must be a number, 0 or more and at most 1, got 1.5"),
+        (["training.sigma_tn=-0.5"], "sigma_tn must be a number, 0 or more, got -0.5"),
+        (["dataset.path=/no/such/place"], "neither a built-in data set"),
+        (["dataset.n_train=1797"], "dataset.n_train=1797: the set has 1,797 images"),
+        (["trial.gpus_per_worker=4096"], "no node can hold a worker"),
+        (["trial.cpus_per_worker=4096"], "no node can hold a worker"),
+        (["output_dir=/dev/null/here"], "output_dir=/dev/null/here/digits cannot be written"),
+        (["tracking.uri=http://127.0.0.1:9"], "nothing answers at tracking.uri=http://127.0.0.1:9"),
+        (["evaluation.features=nope"], "There is no feature extractor 'nope'"),
+        (["evaluation.memorization=nope"], "nobody computes the score 'nope'"),
+        (["backbone._target_=nope.Net"], "backbone._target_ nope.Net cannot be imported"),
+        (["backbone=unet_small", "backbone.block_out_channels=[8,8,8,8,8]"], "8"),
+        (["sampler._target_=optuna.samplers.Nope"], "sampler: optuna.samplers.Nope cannot be built"),
+        (["search_space=nope"], "there is no such search space"),
+        (["storage=nonsense://x"], "the study's storage nonsense://x cannot be opened"),
+    ],
+)
+def test_bad_settings(answer, overrides, message):
+    code, err = answer(*overrides)
+    assert code == 2
+    assert message in err
+    assert err.startswith("error: ") and err.count("\n") == 1 and "Traceback" not in err
+
+
+def test_a_broken_image_is_named_or_skipped_and_counted(answer, tmp_path, capsys):
+    images = folder(tmp_path)
+    (images / "07.png").write_bytes((images / "07.png").read_bytes()[:60])
+    (images / "08.png").write_bytes(b"")
+    code, err = answer(f"dataset.path={images}", *OWN)
+    assert code == 2 and "07.png" in err and "skip_broken" in err
+    config = load("search", [f"output_dir={tmp_path}/out", f"dataset.path={images}", *OWN, "dataset.skip_broken=true", "dry_run=true"])
+    assert search.run(config) == 0
+    out = capsys.readouterr().out
+    assert "07.png" in out and "2 broken files skipped" in out
+
+
+def test_mixed_channels_and_sizes_say_which_key_helps(answer, tmp_path):
+    images = folder(tmp_path)
+    picture(images / "colour.png", mode="RGB")
+    code, err = answer(f"dataset.path={images}", *OWN)
+    assert code == 2 and "dataset.channels" in err and "colour.png" in err
+    (images / "colour.png").unlink()
+    picture(images / "wide.png", size=(12, 8))
+    code, err = answer(f"dataset.path={images}", *OWN)
+    assert code == 2 and "dataset.resolution" in err and "wide.png" in err
+
+
+def test_images_that_are_no_squares_need_a_crop(answer, tmp_path):
+    code, err = answer(f"dataset.path={folder(tmp_path, size=(12, 8))}", *OWN)
+    assert code == 2 and "the images are 12 x 8" in err and "dataset.resolution=8" in err
+
+
+def test_an_empty_folder(answer, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, err = answer(f"dataset.path={tmp_path}/empty", *OWN)
+    assert code == 2 and "empty" in err
+
+
+def test_classifier_features_need_labels(answer, tmp_path):
+    code, err = answer(f"dataset.path={folder(tmp_path)}", "dataset.n_train=6", "evaluation.features=classifier")
+    assert code == 2 and "label" in err
+
+
+def test_a_study_cannot_be_continued_with_other_settings(answer, tmp_path):
+    # A dry run claims the study as a search does.
+    idx = tmp_path / "train-images-idx3-ubyte.gz"
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 8, 8), dtype=np.uint8)
+    idx.write_bytes(gzip.compress(struct.pack(">4I", 2051, 20, 8, 8) + pixels.tobytes()))
+    common = [f"dataset.path={idx}", *OWN, "dry_run=true"]
+    assert answer(*common)[0] == 0
+    assert answer(*common, "trials=99")[0] == 0
+    code, err = answer(*common, "training.lr=0.5")
+    assert code == 2 and "training.lr=" in err and "is now given 0.5" in err
+
+
+def test_two_searches_of_one_study_do_not_meet(tmp_path):
+    held = lock_study(tmp_path)
+    with pytest.raises(StudyBusyError, match="is being searched by process"):
+        lock_study(tmp_path)
+    held.close()
+    lock_study(tmp_path).close()
+
+
+def test_multirun_is_refused():
+    from ambient_ray.console.command import check_overrides
+
+    with pytest.raises(ConfigurationError, match="--multirun is not for this command"):
+        check_overrides("search", ["--multirun", "seed=1,2"])
