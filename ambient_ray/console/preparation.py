@@ -188,12 +188,28 @@ def train_settings(config: Configuration) -> TrainSettings:
     return TrainSettings.from_dict(
         {
             **config.training,
+            "precision": precision(config),
             "backbone": config.backbone,
             "seed": config.seed, "noise_seed": config.seed, "latent_seed": config.seed,
             "rungs": config.trial.rungs, "samples": evaluation.samples,
             "sample_steps": evaluation.sample_steps, "sample_batch": evaluation.sample_batch,
         }
     )  # fmt: skip
+
+
+def precision(config: Configuration) -> str:
+    """What `auto` means here: bf16 where it is native, on the GPUs or on this machine's processor; else fp32."""
+    chosen = str(config.training.get("precision", "fp32"))
+    if chosen != "auto":
+        return chosen
+    import torch
+
+    if config.trial.gpus_per_worker:
+        native = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        flags = getattr(torch.cpu, "get_capabilities", dict)()  # newer than our lower bound of torch
+        native = bool(flags.get("avx512_bf16") or flags.get("amx_bf16"))
+    return "bf16" if native else "fp32"
 
 
 def _import_network(backbone: Mapping[str, Any]) -> None:

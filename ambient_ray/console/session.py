@@ -26,6 +26,8 @@ class _Tracked:
 
     def trial_started(self, trial: TrialRecord, resumed: bool) -> None:
         self._recorder.trial_started(trial.number, trial.arm, trial.settings)
+        for rung in trial.rungs:  # a search that was killed may have died before MLflow heard of these
+            self.rung_scored(trial, rung)
 
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
         scores = _scores(rung)

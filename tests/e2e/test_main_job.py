@@ -1,0 +1,208 @@
+"""The main job through real Ray Train, Tune, Optuna and MLflow: it answers, extends, survives SIGKILL and Ctrl-C.
+
+One story over one study, as its user lives it; each step costs a few real trials.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+# A baseline that diverges at once is part of the space: its trial must fail with its reason and nothing else.
+SPACE = """
+parameters:
+  sigma_tn: {low: 0.1, high: 4.0, log: true}
+  noisy_ratio: {low: 0.1, high: 0.9}
+fixed: {mixing: set_split}
+baselines:
+  - {sigma_tn: 0.0}
+  - {sigma_tn: 0.5, lr: 1.0e+12}
+"""
+SMALL = [
+    "study=story", "search_space=story", "backbone=unet_small", "backbone.block_out_channels=[8,16]", "dataset.n_train=200",
+    "training.batch_size=32", "training.precision=fp32", "training.lr=2e-3", "training.warmup_images=320",
+    "trial.rungs=[640,1280,2560]", "trial.rung_values=null", "evaluation.samples=64", "evaluation.sample_steps=8",
+]  # fmt: skip
+
+
+def environment():
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MLFLOW_"))}
+    return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+
+
+def start(folder, *overrides, module="search"):
+    (folder / "spaces").mkdir(exist_ok=True)
+    (folder / "spaces" / "story.yaml").write_text(SPACE)
+    command = [
+        sys.executable, "-u", "-m", f"ambient_ray.{module}", *SMALL,
+        f"search_spaces={folder}/spaces", f"output_dir={folder}/out", *overrides,
+    ]  # fmt: skip
+    return subprocess.Popen(
+        command, cwd=folder, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=1
+    )
+
+
+def until(process, text, seconds=240):
+    """Read the output up to a line with `text`."""
+    lines, deadline = [], time.monotonic() + seconds
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return lines
+        assert time.monotonic() < deadline, "".join(lines)
+    pytest.fail(f"ended without {text!r}:\n{''.join(lines)}")
+
+
+def run(folder, *overrides, module="search", seconds=400):
+    process = start(folder, *overrides, module=module)
+    try:
+        out, _ = process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+    return process.returncode, out
+
+
+def runs_of(folder):
+    """(kind or trial number, status) of every MLflow run of the story."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder}/out/mlflow.db")
+    experiments = [e.experiment_id for e in client.search_experiments() if e.name == "story"]
+    return client, client.search_runs(experiments)
+
+
+def trials_of(runs):
+    return {int(r.data.tags["ambient_ray.trial"]): r for r in runs if "ambient_ray.trial" in r.data.tags}
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory):
+    """A search that is killed, interrupted, continued, and let finish; gives its folder and last output."""
+    folder = tmp_path_factory.mktemp("story")
+    killed = start(folder, "trials=4")
+    until(killed, "rung 1/3")
+    killed.send_signal(signal.SIGKILL)
+    killed.wait(30)
+
+    interrupted = start(folder, "trials=4")
+    again = until(interrupted, "rung 3/3")
+    interrupted.send_signal(signal.SIGINT)
+    rest, _ = interrupted.communicate(timeout=120)
+
+    code, out = run(folder, "trials=4")
+    return {"folder": folder, "again": again, "code": interrupted.returncode, "rest": rest, "last": (code, out)}
+
+
+def test_ctrl_c_keeps_the_work_and_says_how_to_go_on(story):
+    assert story["code"] == 130
+    assert "the same command goes on" in story["rest"] and "python -m ambient_ray.search study=story" in story["rest"]
+
+
+def test_after_sigkill_the_trial_goes_on_from_its_checkpoint(story):
+    assert any("taken up after 640 images" in line for line in story["again"]), "".join(story["again"])
+
+
+def test_the_search_ends_with_an_answer(story):
+    code, out = story["last"]
+    assert code == 0, out
+    for expected in ("Pareto front", "At matched fidelity", "Hypervolume", "front.png", "load_model("):
+        assert expected in out, out
+    assert (story["folder"] / "out/story/front.png").stat().st_size > 5000
+
+
+def test_every_trial_is_kept_and_ended(story):
+    from ambient_ray.tuning.records import Objectives
+    from ambient_ray.tuning.study import Study
+
+    study = Study("story", f"journal:{story['folder']}/out/story/study.journal", Objectives("fd_classifier", "f_mem"))
+    trials = study.trials()
+    assert [t.arm for t in trials] == ["ddpm", "ambient", "ambient", "ambient"]
+    assert trials[0].state == "finished" and len(trials[0].rungs) == 3
+    assert trials[1].state == "failed" and "non-finite" in trials[1].reason
+    assert all(t.state in {"finished", "stopped"} and t.rungs for t in trials[2:])
+    for trial in trials:
+        for rung in trial.rungs:
+            kept = json.loads((Path(rung.checkpoint) / "checkpoint.json").read_text())
+            assert kept["scores"] == rung.scores and kept["images_seen"] == rung.images_seen
+
+
+def test_mlflow_has_each_trial_once_and_none_running(story):
+    _, runs = runs_of(story["folder"])
+    trials = trials_of(runs)
+    assert sorted(trials) == [0, 1, 2, 3]
+    assert len(runs) == 5
+    assert all(r.info.status != "RUNNING" for r in runs)
+    parent = next(r for r in runs if "ambient_ray.trial" not in r.data.tags)
+    assert all(r.data.tags["mlflow.parentRunId"] == parent.info.run_id for r in trials.values())
+    assert trials[1].info.status == "FAILED"
+
+
+def test_every_rung_has_its_scores_with_intervals_on_one_axis(story):
+    client, runs = runs_of(story["folder"])
+    run_id = trials_of(runs)[0].info.run_id
+    for name in ("fd_classifier", "f_mem", "f_mem_low", "f_mem_high", "gap"):
+        assert [m.step for m in client.get_metric_history(run_id, name)] == [640, 1280, 2560]
+    pictures = {a.path for folder in ("", "samples", "nearest") for a in client.list_artifacts(run_id, folder) if not a.is_dir}
+    assert sum(path.endswith(".png") for path in pictures) >= 2 or pictures
+
+
+def test_no_pickle_was_written(story):
+    out = story["folder"] / "out"
+    ours = [p for p in out.rglob("*.p*kl") if "tune" not in p.relative_to(out).parts]  # Tune's own state, never read
+    assert ours == []
+
+
+def test_the_champion_loads_and_is_drawn_from(story):
+    from ambient_ray.tracking import load_model
+
+    model = load_model("models:/story@champion", tracking_uri=f"sqlite:///{story['folder']}/out/mlflow.db")
+    images = model.sample(5, seed=1)
+    assert images.shape == (5, 8, 8, 1) and images.dtype == np.uint8
+    assert np.array_equal(images[:2], model.sample(2, seed=1))
+
+
+def test_the_champion_loads_where_ambient_ray_does_not_exist(story):
+    script = f"""
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "ambient_ray": raise ImportError("not here: " + name)
+sys.meta_path.insert(0, Block())
+import mlflow, pandas as pd
+mlflow.set_tracking_uri("sqlite:///{story["folder"]}/out/mlflow.db")
+model = mlflow.pyfunc.load_model("models:/story@champion")
+images = model.predict(pd.DataFrame({{"seed": [1, 2, 3]}}))
+assert images.shape == (3, 8, 8, 1), images.shape
+assert not any(name.split(".")[0] == "ambient_ray" for name in sys.modules)
+print("loaded")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=story["folder"], env=environment(), text=True, capture_output=True, timeout=180
+    )
+    assert done.stdout.strip().endswith("loaded"), done.stderr
+
+
+def test_the_same_command_again_runs_nothing_and_answers_the_same(story):
+    code, out = run(story["folder"], "trials=4", seconds=120)
+    assert code == 0 and "0 of 4 trials to run" in out
+    sentence = next(line for line in out.splitlines() if line.startswith("At matched fidelity"))
+    assert sentence in story["last"][1]
+    client, runs = runs_of(story["folder"])
+    assert len(runs) == 5
+    versions = client.search_model_versions("name='story'")
+    assert len({v.version for v in versions}) == 1
+
+
+def test_two_workers_train_one_configuration(tmp_path):
+    code, out = run(tmp_path, "study=pair", "trial.workers=2", "training.sigma_tn=0.5", "trial.rungs=[640,1280]", module="train")
+    assert code == 0, out
+    assert "rung 2/2" in out and "finished" in out
