@@ -59,9 +59,7 @@ def write_images(images: NDArray[np.uint8], folder: Path) -> None:
     from PIL import Image
 
     if images.shape[3] not in (1, 3, 4):
-        raise GenerateError(
-            f"images of {images.shape[3]} channels cannot be written as PNG: only 1, 3 or 4 can"
-        )
+        raise GenerateError(f"images of {images.shape[3]} channels cannot be written as PNG: only 1, 3 or 4 can")
     for number, image in enumerate(images):
         Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(folder / f"{number:06d}.png")
 

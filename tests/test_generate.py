@@ -85,12 +85,7 @@ def test_bad_arguments_get_one_sentence(
 
 def test_an_unknown_model_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "none"), "--to", str(tmp_path)]) == 2
-    assert (
-        main(
-            ["models:/faces@champion", "--to", str(tmp_path), "--tracking-uri", f"sqlite:///{tmp_path}/no.db"]
-        )
-        == 2
-    )
+    assert main(["models:/faces@champion", "--to", str(tmp_path), "--tracking-uri", f"sqlite:///{tmp_path}/no.db"]) == 2
     assert "there is no MLflow database" in capsys.readouterr().err
     assert not (tmp_path / "no.db").exists()
 
@@ -99,7 +94,5 @@ def test_help_does_not_wait_for_torch() -> None:
     code = "import sys, ambient_ray.generate as g\n"
     code += "try: g.main(['--help'])\nexcept SystemExit as end: assert not end.code\n"
     code += "assert not {'torch', 'mlflow', 'numpy'} & set(sys.modules), 'heavy'"
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True)
     assert "models:/NAME@champion" in done.stdout

@@ -14,7 +14,15 @@ from .verdict import Verdict
 def front_table(land: Landscape, objectives: Objectives, champion: Candidate | None) -> Table:
     """The front, best fidelity first, with 95 % intervals of memorization and the champion marked."""
     table = Table(title="Pareto front: fidelity against memorization, both lower is better", title_justify="left")
-    for name in ("", "trial", "configuration", "images seen", objectives.fidelity, objectives.memorization, "95 % interval"):
+    for name in (
+        "",
+        "trial",
+        "configuration",
+        "images seen",
+        objectives.fidelity,
+        objectives.memorization,
+        "95 % interval",
+    ):
         table.add_column(name, justify="right" if name not in {"", "configuration"} else "left")
     for candidate in land.front:
         scores = candidate.rung.scores
@@ -58,8 +66,8 @@ def print_closing(
     console.print(Text(verdict.sentence, style="bold"), soft_wrap=True)
     if land.reference is not None:
         console.print(
-            f"Hypervolume {land.hypervolume:.4g}, bounded by {objectives.fidelity} {land.reference[0]:.4g} (DDPM at its first"
-            f" rung) and {objectives.memorization} {land.reference[1]:g}; {len(land.candidates)} candidates.",
+            f"Hypervolume {land.hypervolume:.4g}, bounded by {objectives.fidelity} {land.reference[0]:.4g} (DDPM at its"
+            f" first rung) and {objectives.memorization} {land.reference[1]:g}; {len(land.candidates)} candidates.",
             soft_wrap=True, highlight=False,
         )  # fmt: skip
     if figure is not None:
@@ -68,4 +76,7 @@ def print_closing(
     look = "make ui" if default else f"mlflow ui --backend-store-uri {tracking_uri}"
     console.print(Text(f"All runs, pictures and models: {look}"), soft_wrap=True)
     if version is not None:
-        console.print(Text(f"The champion is version {version} of the model {model}:\n{load_lines(tracking_uri, model)}"), soft_wrap=True)
+        console.print(
+            Text(f"The champion is version {version} of the model {model}:\n{load_lines(tracking_uri, model)}"),
+            soft_wrap=True,
+        )

@@ -61,7 +61,9 @@ def check_overrides(config_name: str, arguments: Sequence[str]) -> int:
     """
     parsed = get_args_parser().parse_args(list(arguments))
     if parsed.multirun:
-        raise ConfigurationError("--multirun is not for this command: the search is Ray Tune's, with trials= and search_space=")
+        raise ConfigurationError(
+            "--multirun is not for this command: the search is Ray Tune's, with trials= and search_space="
+        )
     load(config_name, parsed.overrides)
     return 0
 

@@ -30,14 +30,20 @@ def print_estimate(prepared: Prepared) -> None:
         at_once = config.trial.max_concurrent or 1
         say(f"trials at once: known when the cluster is joined; {at_once} assumed here")
     else:
-        at_once = min(prepared.shape.concurrency([this_node()]), config.trials, config.trial.max_concurrent or config.trials)
+        at_once = min(
+            prepared.shape.concurrency([this_node()]),
+            config.trials,
+            config.trial.max_concurrent or config.trials,
+        )
         say(f"trials at once: {at_once}")
     parameters = sum(p.numel() for p in state.model.parameters())
     gigabytes = config.trials * len(settings.rungs) * _checkpoint_bytes(prepared, parameters) / 1e9
-    say(f"network: {parameters:,} parameters; a step of {settings.batch_size} images takes {1000 * step:.0f} ms on this {device.type}")
+    step_ms = f"{1000 * step:.0f} ms on this {device.type}"
+    say(f"network: {parameters:,} parameters; a step of {settings.batch_size} images takes {step_ms}")
     say(
         f"a trial that is never stopped takes {_duration(trial)}; the search at most"
-        f" {_duration(-(-config.trials // at_once) * trial)}, less what the judge stops, plus some 10 s of process starts a trial"
+        f" {_duration(-(-config.trials // at_once) * trial)}, less what the judge stops,"
+        " plus some 10 s of process starts a trial"
     )
     say(f"checkpoints: at most {gigabytes:.2g} GB in {config.folder}")
     say("dry_run=true: nothing was started")
@@ -58,10 +64,11 @@ def _sampling_seconds(prepared: Prepared, state: TrainState, device: torch.devic
     """Seconds to sample at one rung, from one batch with few steps."""
     settings, steps = prepared.settings, 2
     n = min(settings.samples, settings.sample_batch)
+    labels = None if prepared.subsets.train.labels is None else prepared.subsets.train.labels[:1].repeat(n)
     began = time.perf_counter()
     sample(
         state.ema.model, n, prepared.images.shape, seed=0, batch_size=n, device=device, steps=steps,
-        labels=None if not settings.conditional else prepared.subsets.train.labels[:1].repeat(n),
+        labels=labels if settings.conditional else None,
     )  # fmt: skip
     _wait(device)
     return (time.perf_counter() - began) * (2 * settings.sample_steps - 1) / (2 * steps - 1) * settings.samples / n

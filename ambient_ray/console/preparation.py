@@ -16,17 +16,20 @@ from ambient_ray.data import ImageSet, Split, load_images, noise_bank, split
 from ambient_ray.errors import UserError
 from ambient_ray.tracking import TrackingStore, check_tracking, resolve_store
 from ambient_ray.training import TrainingData, TrainSettings
+from ambient_ray.training.settings import NETWORK_SETTINGS
 from ambient_ray.training.state import build_model, image_facts
 from ambient_ray.tuning.judge import RungPolicy
 from ambient_ray.tuning.records import Objectives
 from ambient_ray.tuning.space import Choice, Space, load_space
 from ambient_ray.tuning.study import Study
-from ambient_ray.tuning.trial import NETWORK_SETTINGS, TrialShape, trial_settings
+from ambient_ray.tuning.trial import TrialShape
 
 from .configuration import Configuration
 
 #: Settings that the search sets itself, so that no space may.
-_NOT_SEARCHED = frozenset({"backbone", "seed", "noise_seed", "latent_seed", "rungs", "samples", "sample_steps", "sample_batch"})
+_NOT_SEARCHED = frozenset(
+    {"backbone", "seed", "noise_seed", "latent_seed", "rungs", "samples", "sample_steps", "sample_batch"}
+)
 _CLASSIFIED = frozenset({"digits"})
 
 
@@ -177,9 +180,7 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
     _check_scores(policy.needed(objectives), extractor.name, subsets)
     study = Study(config.study, config.storage_url, objectives, sampler)
     study.claim(_identity(config, settings, space, images, extractor, objectives))
-    return Prepared(
-        config, images, subsets, settings, space, objectives, policy, shape, study, store, extractor, lock
-    )
+    return Prepared(config, images, subsets, settings, space, objectives, policy, shape, study, store, extractor, lock)
 
 
 def train_settings(config: Configuration) -> TrainSettings:
@@ -207,7 +208,7 @@ def precision(config: Configuration) -> str:
     if config.trial.gpus_per_worker:
         native = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        flags = getattr(torch.cpu, "get_capabilities", dict)()  # newer than our lower bound of torch
+        flags: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # newer than our lower bound of torch
         native = bool(flags.get("avx512_bf16") or flags.get("amx_bf16"))
     return "bf16" if native else "fp32"
 
@@ -233,12 +234,13 @@ def _check_network(settings: TrainSettings, subsets: Split) -> None:
 def _check_space_values(settings: TrainSettings, space: Space) -> None:
     """The corners of the space must be settings that can be trained."""
     for baseline in space.baselines:
-        trial_settings(settings, {**space.fixed, **baseline})
+        settings.overlaid({**space.fixed, **baseline})
     for pick in (0, -1):
         corner = {
-            name: p.choices[pick] if isinstance(p, Choice) else (p.low, p.high)[pick] for name, p in space.parameters.items()
+            name: p.choices[pick] if isinstance(p, Choice) else (p.low, p.high)[pick]
+            for name, p in space.parameters.items()
         }
-        trial_settings(settings, {**space.fixed, **corner})
+        settings.overlaid({**space.fixed, **corner})
 
 
 def _sampler(config: Configuration) -> Callable[[int], Any]:
@@ -267,10 +269,10 @@ def _extractor(config: Configuration, images: ImageSet) -> Any:
 
     features = config.evaluation.features
     if features == "auto":
-        features = "classifier" if config.dataset.path is None and config.dataset.name in _CLASSIFIED else "efficientnet_lite0"
-    return build_extractor(
-        features, image_set=images, cache_dir=config.output_dir / "cache", seed=config.seed
-    )
+        features = (
+            "classifier" if config.dataset.path is None and config.dataset.name in _CLASSIFIED else "efficientnet_lite0"
+        )
+    return build_extractor(features, image_set=images, cache_dir=config.output_dir / "cache", seed=config.seed)
 
 
 def _objectives(config: Configuration, extractor: str) -> Objectives:
@@ -285,7 +287,9 @@ def _policy(config: Configuration, objectives: Objectives) -> RungPolicy:
     values: Sequence[Sequence[str]]
     if config.trial.rung_values is None:
         early = [objectives.fidelity, "gap"]
-        values = [early if 2 * rung < rungs else [objectives.fidelity, objectives.memorization] for rung in range(rungs)]
+        values = [
+            early if 2 * rung < rungs else [objectives.fidelity, objectives.memorization] for rung in range(rungs)
+        ]
     else:
         named = {"fd": objectives.fidelity}
         values = [[named.get(key, key) for key in keys] for keys in config.trial.rung_values]
@@ -293,7 +297,7 @@ def _policy(config: Configuration, objectives: Objectives) -> RungPolicy:
 
 
 def _check_scores(needed: Sequence[str], extractor: str, subsets: Split) -> None:
-    """Every score that the search needs is one that a rung computes: a handful of images is scored to see their names."""
+    """Every score that the search needs is one that a rung computes; scoring a handful of images shows the names."""
     from ambient_ray.evaluation import PixelExtractor, References, evaluate, fidelity_key
 
     few = [images.subset(range(min(4, len(images)))) for images in (subsets.train, subsets.heldout)]
@@ -304,11 +308,18 @@ def _check_scores(needed: Sequence[str], extractor: str, subsets: Split) -> None
     for name in needed:
         if name not in names:
             shown = ", ".join(sorted(n for n in names if not n.endswith(("_low", "_high"))))
-            raise RungPolicyError(f"nobody computes the score {name!r}, which the search is to minimise or judge by; there are {shown}")
+            raise RungPolicyError(
+                f"nobody computes the score {name!r}, which the search is to minimise or judge by; there are {shown}"
+            )
 
 
 def _identity(
-    config: Configuration, settings: TrainSettings, space: Space, images: ImageSet, extractor: Any, objectives: Objectives
+    config: Configuration,
+    settings: TrainSettings,
+    space: Space,
+    images: ImageSet,
+    extractor: Any,
+    objectives: Objectives,
 ) -> dict[str, Any]:
     """The settings under which results compare: all that change what a trial's scores are."""
     flat: dict[str, Any] = {
@@ -326,7 +337,9 @@ def _identity(
     flat |= {f"space.{key}": value for key, value in space.describe().items()}
     flat |= {f"backbone.{key}": value for key, value in config.backbone.items()}
     flat |= {f"training.{key}": value for key, value in settings.to_dict().items() if key not in _NOT_SEARCHED}
-    flat |= {f"evaluation.{key}": value for key, value in settings.to_dict().items() if key in {"samples", "sample_steps"}}
+    flat |= {
+        f"evaluation.{key}": value for key, value in settings.to_dict().items() if key in {"samples", "sample_steps"}
+    }
     return flat
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import psutil
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -31,14 +32,19 @@ class Progress:
     """
 
     def __init__(
-        self, study: Study, trials: int, rungs: tuple[int, ...], objectives: Objectives, console: Console | None = None
+        self,
+        study: Study,
+        trials: int,
+        rungs: tuple[int, ...],
+        objectives: Objectives,
+        console: Console | None = None,
     ) -> None:
         self._study, self._trials, self._rungs, self._objectives = study, trials, rungs, objectives
         self.console = console or Console()
         self._shown: dict[int, TrialRecord] = {}
         self._beats: Mapping[int, tuple[int, float]] = {}
         self._heard: set[int] = set()
-        self._began = time.monotonic()
+        self._began = psutil.Process().create_time() - time.time() + time.monotonic()  # with the imports
         self._images_before = 0
         self._lock = threading.RLock()
         self._quit = threading.Event()
@@ -69,9 +75,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line, above the live table if there is one."""
-        self.console.print(
-            Text(f"[{time.monotonic() - self._began:5.0f} s] {text}"), soft_wrap=True, highlight=False
-        )
+        self.console.print(Text(f"[{time.monotonic() - self._began:5.0f} s] {text}"), soft_wrap=True, highlight=False)
 
     # -- Listener ---------------------------------------------------------------------------------------------
 
@@ -156,7 +160,8 @@ class Progress:
                     f"{loss:.3f}" if loss == loss and trial.state == "running" else "",
                     self._scores(last) if last else "", trial.state,
                 )  # fmt: skip
-            foot = f"{self._summary} · {time.monotonic() - self._began:.0f} s · {self._time_left()} · Ctrl-C keeps all finished work"
+            elapsed = f"{time.monotonic() - self._began:.0f} s"
+            foot = f"{self._summary} · {elapsed} · {self._time_left()} · Ctrl-C keeps all finished work"
             return Group(table, Text(foot, style="dim"))
 
 

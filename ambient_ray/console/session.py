@@ -170,7 +170,12 @@ def _start_recording(prepared: Prepared, recorder: StudyRecorder) -> None:
     for trial in prepared.study.trials():
         if trial.state != "running":
             recorder.replay(
-                trial.number, trial.arm, trial.settings, [_scores(r) for r in trial.rungs], trial.state, trial.reason
+                trial.number,
+                trial.arm,
+                trial.settings,
+                [_scores(r) for r in trial.rungs],
+                trial.state,
+                trial.reason,
             )
 
 
@@ -231,7 +236,13 @@ def _figure(prepared: Prepared, land: Landscape, verdict: Verdict) -> Path | Non
     ]
     path = prepared.config.folder / "front.png"
     null = land.candidates[0].rung.scores.get(f"{prepared.objectives.memorization}_heldout")
-    front_figure(points, path, fidelity=prepared.objectives.fidelity, memorization=prepared.objectives.memorization, null=null)
+    front_figure(
+        points,
+        path,
+        fidelity=prepared.objectives.fidelity,
+        memorization=prepared.objectives.memorization,
+        null=null,
+    )
     return path
 
 

@@ -43,7 +43,8 @@ def decide(land: Landscape, objectives: Objectives, tolerance: float) -> Verdict
     ambient = _least_copying([c for c in land.candidates if c.trial.arm == "ambient"], limit)
     champion = _least_copying(land.candidates, limit)
     assert ddpm is not None  # DDPM's best is within the tolerance of itself
-    matched = f"At matched fidelity ({objectives.fidelity} within {tolerance:.0%} of DDPM's best, {limit / (1 + tolerance):.3g})"
+    near = f"{objectives.fidelity} within {tolerance:.0%} of DDPM's best, {limit / (1 + tolerance):.3g}"
+    matched = f"At matched fidelity ({near})"
     if ambient is None:
         return Verdict(
             champion, ddpm, None, False,
@@ -57,7 +58,8 @@ def decide(land: Landscape, objectives: Objectives, tolerance: float) -> Verdict
         else "Ambient copies less" if ambient.memorization < ddpm.memorization else "Ambient copies more"
     )  # fmt: skip
     sentence = (
-        f"{matched}, Ambient's memorization is {_memorization(ambient, objectives)} ({ambient.trial.label}, {_where(ambient)})"
+        f"{matched}, Ambient's memorization is {_memorization(ambient, objectives)}"
+        f" ({ambient.trial.label}, {_where(ambient)})"
         f" against DDPM's {_memorization(ddpm, objectives)} ({_where(ddpm)}): {verdict}."
         " One training run each, the best of many: not confirmed on fresh seeds."
     )

@@ -50,9 +50,7 @@ class ImageSet:
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
             raise ValueError(f"images must be uint8 [N,H,W,1 or 3], not {images.dtype} {list(images.shape)}")
         if len(ids) != len(images) or len(set(ids)) != len(ids):
-            raise ValueError(
-                f"{len(images)} images need as many different ids, not {len(set(ids))} of {len(ids)}"
-            )
+            raise ValueError(f"{len(images)} images need as many different ids, not {len(set(ids))} of {len(ids)}")
         set_field = object.__setattr__  # the dataclass is frozen for everyone else
         set_field(self, "ids", ids)
         set_field(self, "images", _frozen(images))

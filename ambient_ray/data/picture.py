@@ -41,9 +41,7 @@ class Fit:
     def __post_init__(self) -> None:
         """Refuse what is neither, naming the key."""
         side = self.resolution
-        if side is not None and (
-            isinstance(side, bool) or not isinstance(side, int | np.integer) or side < 1
-        ):
+        if side is not None and (isinstance(side, bool) or not isinstance(side, int | np.integer) or side < 1):
             raise BadOptionError(f"dataset.resolution={side}: expected a whole number of pixels, 1 or more")
         if self.channels not in (None, 1, 3) or isinstance(self.channels, bool):
             raise BadOptionError(f"dataset.channels={self.channels}: expected 1 (greyscale) or 3 (colour)")

@@ -25,9 +25,7 @@ def to_uint8(x: NDArray[np.floating]) -> NDArray[np.uint8]:
     """
     if not np.issubdtype(x.dtype, np.floating) or x.ndim != 4:
         raise ValueError(f"x must be floating [N,C,H,W], not {x.dtype} {list(x.shape)}")
-    wide = x.astype(
-        np.promote_types(x.dtype, np.float32), copy=False
-    )  # half precision cannot count to 255 in halves
+    wide = x.astype(np.promote_types(x.dtype, np.float32), copy=False)  # half precision cannot count to 255 in halves
     scaled = wide + 1
     scaled *= 127.5
     if np.isnan(scaled).any():

@@ -50,9 +50,7 @@ def split(image_set: ImageSet, n_train: int, *, seed: int) -> Split:
     unique, duplicates = _without_duplicates(image_set)
     largest = len(unique) - MIN_HELDOUT
     if not 1 <= n_train <= largest:
-        dropped = (
-            f" after {len(image_set) - len(unique):,} exact duplicates are dropped" if duplicates else ""
-        )
+        dropped = f" after {len(image_set) - len(unique):,} exact duplicates are dropped" if duplicates else ""
         plural = "image" if len(unique) == 1 else "images"
         advice = f"choose 1 to {largest:,}" if largest >= 1 else "give more images"
         raise TooFewImagesError(
@@ -74,9 +72,7 @@ def _without_duplicates(image_set: ImageSet) -> tuple[list[int], tuple[tuple[str
     for index in sorted(range(len(image_set)), key=image_set.ids.__getitem__):
         pixels = hashlib.blake2b(image_set.images[index].tobytes(), digest_size=32).digest()
         groups.setdefault(pixels, []).append(index)
-    equal = tuple(
-        tuple(image_set.ids[index] for index in group) for group in groups.values() if len(group) > 1
-    )
+    equal = tuple(tuple(image_set.ids[index] for index in group) for group in groups.values() if len(group) > 1)
     return [group[0] for group in groups.values()], equal
 
 

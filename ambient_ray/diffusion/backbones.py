@@ -46,9 +46,7 @@ class UNet(nn.Module):
         groups = _norm_groups(widths) if norm_groups is None else norm_groups
         sizes = _level_sizes(resolution, widths)
         _check_unet(widths, sizes, attention, attention_head_dim, groups, layers_per_block, dropout)
-        diffusers: Any = importlib.import_module(
-            "diffusers"
-        )  # seconds of imports: only where a network is built
+        diffusers: Any = importlib.import_module("diffusers")  # seconds of imports: only where a network is built
 
         here = [size in set(attention) for size in sizes]
         self.net = diffusers.UNet2DModel(
@@ -113,14 +111,11 @@ class DiT(nn.Module):
             dropout=dropout,
             sample_size=resolution,
             patch_size=patch_size,
-            num_embeds_ada_norm=num_classes
-            or 1,  # diffusers always embeds a class: without any, one constant
+            num_embeds_ada_norm=num_classes or 1,  # diffusers always embeds a class: without any, one constant
         )
         for module in self.net.modules():
             if isinstance(module, embeddings.LabelEmbedding):
-                module.dropout_prob = (
-                    0.0  # its random label dropping would be noise here, and draws on the global RNG
-                )
+                module.dropout_prob = 0.0  # its random label dropping would be noise here, and draws on the global RNG
         _zero(self.net.proj_out_2)
         self.num_classes = num_classes
         self.time_scale = time_scale
@@ -130,9 +125,7 @@ class DiT(nn.Module):
         _check_labels(self.num_classes, labels)
         if labels is None:
             labels = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
-        out: Tensor = self.net(x, timestep=c_noise * self.time_scale, class_labels=labels, return_dict=False)[
-            0
-        ]
+        out: Tensor = self.net(x, timestep=c_noise * self.time_scale, class_labels=labels, return_dict=False)[0]
         return out
 
 
@@ -162,9 +155,7 @@ def build_backbone(
 
 def _import(target: str) -> Any:
     path, _, name = target.rpartition(".")
-    if (
-        path == "ambient_ray.diffusion.backbones"
-    ):  # this very file, also where it is shipped without the package
+    if path == "ambient_ray.diffusion.backbones":  # this very file, also where it is shipped without the package
         found = globals().get(name)
     else:
         try:
@@ -204,17 +195,13 @@ def _check_unet(
 ) -> None:
     for width in widths:
         if width < 1 or groups < 1 or width % groups:
-            raise ValueError(
-                f"norm_groups {groups} does not divide the {width} channels of block_out_channels"
-            )
+            raise ValueError(f"norm_groups {groups} does not divide the {width} channels of block_out_channels")
     for size in attention:
         if size not in sizes:
             raise ValueError(f"attention at feature-map size {size}, but the levels have sizes {list(sizes)}")
         if widths[sizes.index(size)] % head_dim:
             width = widths[sizes.index(size)]
-            raise ValueError(
-                f"attention_head_dim {head_dim} does not divide the {width} channels at size {size}"
-            )
+            raise ValueError(f"attention_head_dim {head_dim} does not divide the {width} channels at size {size}")
     if layers < 1:
         raise ValueError(f"layers_per_block must be at least 1, got {layers}")
     if not 0 <= dropout < 1:

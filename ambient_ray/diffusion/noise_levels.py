@@ -54,9 +54,7 @@ class LogNormal:
         between low and high.
         """
         if not (low >= 0 and high > low):
-            raise ValueError(
-                f"the interval of noise levels must satisfy 0 <= low < high, got ({low}, {high})"
-            )
+            raise ValueError(f"the interval of noise levels must satisfy 0 <= low < high, got ({low}, {high})")
         if isinstance(n, Tensor):
             uniform = n.double()
         else:

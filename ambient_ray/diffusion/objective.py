@@ -109,17 +109,13 @@ class AmbientObjective:
         if self.mixing == "image_split":
             if noisy_image is None:
                 raise ValueError("image_split needs noisy_image [B]: which images exist only noisy")
-            return torch.where(
-                noisy_image, levels.sample(uniform, low=tn), levels.sample(uniform)
-            ), noisy_image
+            return torch.where(noisy_image, levels.sample(uniform, low=tn), levels.sample(uniform)), noisy_image
         return self._set_split(uniform)
 
     def _set_split(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         ratio = self.noisy_ratio
         if ratio == 0:
-            return self.levels.sample(uniform, high=self.sigma_tn), torch.zeros_like(
-                uniform, dtype=torch.bool
-            )
+            return self.levels.sample(uniform, high=self.sigma_tn), torch.zeros_like(uniform, dtype=torch.bool)
         if ratio == 1:
             return self.levels.sample(uniform, low=self.sigma_tn), torch.ones_like(uniform, dtype=torch.bool)
         noisy = uniform >= 1.0 - ratio

@@ -108,11 +108,7 @@ def sample(
     try:
         for first in range(0, n, size):
             z = latents(size, shape, seed=seed, start=start + first).to(device)
-            part = (
-                None
-                if wanted is None
-                else wanted[torch.arange(first, first + size).clamp(max=n - 1)].to(device)
-            )
+            part = None if wanted is None else wanted[torch.arange(first, first + size).clamp(max=n - 1)].to(device)
             x = heun_sampler(denoiser, z, steps=steps, labels=part)[: n - first]
             if not bool(torch.isfinite(x).all()):
                 raise NonFiniteSamplesError(

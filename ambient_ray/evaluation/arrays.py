@@ -29,9 +29,7 @@ def as_features(values: Array, name: str = "features", *, at_least: int = 1) -> 
     """
     array = as_array(values)
     if array.ndim < 2:
-        raise FeatureShapeError(
-            f"{name}: expected features [N, d] or images [N, ., ., .], got shape {array.shape}."
-        )
+        raise FeatureShapeError(f"{name}: expected features [N, d] or images [N, ., ., .], got shape {array.shape}.")
     if len(array) < at_least:
         raise TooFewImagesError(f"{name}: too few images, {len(array)}; at least {at_least} are needed.")
     matrix = array.reshape(len(array), int(np.prod(array.shape[1:])))
@@ -63,9 +61,7 @@ def mirrored(images: Array, name: str = "images") -> npt.NDArray[Any]:
     """
     array = as_array(images)
     if array.ndim != 4:
-        raise FeatureShapeError(
-            f"{name}: only images can be mirrored, expected four axes, got shape {array.shape}."
-        )
+        raise FeatureShapeError(f"{name}: only images can be mirrored, expected four axes, got shape {array.shape}.")
     if array.dtype == np.uint8:
         return array[:, :, ::-1]
     first, last = (array.shape[axis] in (1, 3, 4) for axis in (1, 3))

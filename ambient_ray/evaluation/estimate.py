@@ -75,6 +75,4 @@ def bootstrap_interval(
     tail = 50 * (1 - confidence)
     low, high = np.percentile(statistic(*means), [tail, 100 - tail])
     value = float(statistic(*(np.asarray(sample.mean()) for sample in samples)))
-    return Estimate(
-        value, min(float(low), value), max(float(high), value), min(len(sample) for sample in samples)
-    )
+    return Estimate(value, min(float(low), value), max(float(high), value), min(len(sample) for sample in samples))

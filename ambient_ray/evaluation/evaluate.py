@@ -115,11 +115,7 @@ def _check(
     references: References,
     settings: EvaluationSettings | None,
 ) -> None:
-    if (
-        samples.dtype != np.uint8
-        or samples.ndim != 4
-        or samples.shape[1:] != references.train_images.shape[1:]
-    ):
+    if samples.dtype != np.uint8 or samples.ndim != 4 or samples.shape[1:] != references.train_images.shape[1:]:
         raise FeatureShapeError(
             f"Samples must be uint8 like the training images {references.train_images.shape}, "
             f"got {samples.dtype} {samples.shape}."

@@ -173,9 +173,7 @@ def _from_target(config: Mapping[str, Any], device: str | torch.device) -> Extra
     try:
         built = factory(**arguments)
     except TypeError as error:
-        raise UnknownExtractorError(
-            f"The feature extractor {target} does not take its arguments: {error}."
-        ) from error
+        raise UnknownExtractorError(f"The feature extractor {target} does not take its arguments: {error}.") from error
     if isinstance(built, Extractor):
         return on_device(built, device)
     if isinstance(built, nn.Module):

@@ -159,9 +159,7 @@ def kernel_distance(a: Array | KernelStatistics, b: Array | KernelStatistics) ->
     without_a = within_a - 2 * (total_ab - to_second) / ((n - 1) * m)
     without_b = within_b - 2 * (total_ab - to_first) / ((m - 1) * n)
     jackknife = (n - 1) * float(without_a.var()) + (m - 1) * float(without_b.var())
-    across = (
-        squares - float(to_second @ to_second) / m - float(to_first @ to_first) / n + total_ab**2 / (n * m)
-    )
+    across = squares - float(to_second @ to_second) / m - float(to_first @ to_first) / n + total_ab**2 / (n * m)
     second_order = 2 * first.interaction / (n * (n - 1)) + 2 * second.interaction / (m * (m - 1))
     second_order += 4 * max(float(across), 0.0) / (n * m) ** 2
     half = 1.959963984540054 * float(np.sqrt(jackknife + second_order))

@@ -93,9 +93,7 @@ def denoising_gap(
             device=device,
         )
         sets[name] = losses.mean(axis=1)
-    return bootstrap_interval(
-        lambda seen, unseen: (unseen - seen) / unseen, sets["train"], sets["heldout"], seed=seed
-    )
+    return bootstrap_interval(lambda seen, unseen: (unseen - seen) / unseen, sets["train"], sets["heldout"], seed=seed)
 
 
 def _noise(n: int, levels: int, shape: torch.Size, seed: int) -> torch.Tensor:

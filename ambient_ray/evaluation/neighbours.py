@@ -79,9 +79,7 @@ def _search(
         for key, square in zip(keys[1:], squares[1:], strict=True):
             scores = torch.minimum(scores, square - 2 * (query @ key.T))
         lowest, candidates = scores.topk(kept, largest=False)
-        exact = torch.stack(
-            [(block.double()[:, None] - t[candidates].double()).square().sum(-1) for t in targets]
-        )
+        exact = torch.stack([(block.double()[:, None] - t[candidates].double()).square().sum(-1) for t in targets])
         best, order = exact.amin(dim=0).sort(dim=1)
         found_index.append(candidates.gather(1, order[:, :2]))
         found_distance.append(best[:, :2].sqrt())
@@ -129,9 +127,9 @@ def _product_type() -> torch.dtype:
 
 def _tensor(values: npt.NDArray[np.float32 | np.float64], device: str | torch.device) -> torch.Tensor:
     # Shared, read-only arrays (Ray's object store) are copied: torch would warn that it cannot guard them.
-    return torch.from_numpy(
-        values if values.flags.writeable and values.flags.c_contiguous else values.copy()
-    ).to(device)
+    return torch.from_numpy(values if values.flags.writeable and values.flags.c_contiguous else values.copy()).to(
+        device
+    )
 
 
 def _same_scale(a: Array, b: Array) -> None:

@@ -44,23 +44,15 @@ class EvaluationSettings:
                 f"evaluation.reference={self.reference} is unknown; use one of {', '.join(REFERENCES)}."
             )
         if not 0 < self.k <= 1:
-            raise EvaluationSettingsError(
-                f"evaluation.k={self.k}: the gap ratio's threshold must lie in (0, 1]."
-            )
+            raise EvaluationSettingsError(f"evaluation.k={self.k}: the gap ratio's threshold must lie in (0, 1].")
         if self.tau is not None and not -1 <= self.tau < 1:
-            raise EvaluationSettingsError(
-                f"evaluation.tau={self.tau}: a cosine threshold must lie in [-1, 1)."
-            )
+            raise EvaluationSettingsError(f"evaluation.tau={self.tau}: a cosine threshold must lie in [-1, 1).")
         if not 0 < self.null_quantile < 1:
-            raise EvaluationSettingsError(
-                f"evaluation.null_quantile={self.null_quantile} must lie between 0 and 1."
-            )
+            raise EvaluationSettingsError(f"evaluation.null_quantile={self.null_quantile} must lie between 0 and 1.")
 
     def differing(self, other: Self) -> tuple[str, ...]:
         """Names of the fields in which two settings differ."""
-        return tuple(
-            field.name for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)
-        )
+        return tuple(field.name for field in fields(self) if getattr(self, field.name) != getattr(other, field.name))
 
 
 @dataclass(frozen=True)
@@ -105,18 +97,12 @@ class References:
         chosen = settings or EvaluationSettings()
         sets = {"heldout": heldout, "train": train} | ({} if full is None else {"full": full})
         if chosen.reference not in sets:
-            raise EvaluationSettingsError(
-                "evaluation.reference=full needs the full image set; use heldout or train."
-            )
+            raise EvaluationSettingsError("evaluation.reference=full needs the full image set; use heldout or train.")
         for name, images in sets.items():
             if len(images) < 3:
-                raise TooFewImagesError(
-                    f"The scores need at least 3 images in the {name} set, got {len(images)}."
-                )
+                raise TooFewImagesError(f"The scores need at least 3 images in the {name} set, got {len(images)}.")
             if images.shape != train.shape:
-                raise FeatureShapeError(
-                    f"The {name} images have shape {images.shape}, those of train {train.shape}."
-                )
+                raise FeatureShapeError(f"The {name} images have shape {images.shape}, those of train {train.shape}.")
         features = _features_once(extractor, {name: images.images for name, images in sets.items()})
         null_similarity = nearest_cosine(features["heldout"], features["train"])[1]
         null_ratio = two_nearest(heldout.images, train.images, mirror=chosen.mirror).ratio
@@ -129,9 +115,7 @@ class References:
             weight_hash=extractor.weight_hash,
             train_images=train.images,
             train_features=features["train"],
-            statistics={
-                name: GaussianStatistics.of(values, f"{name} features") for name, values in features.items()
-            },
+            statistics={name: GaussianStatistics.of(values, f"{name} features") for name, values in features.items()},
             kernel=KernelStatistics.of(features[chosen.reference], f"{chosen.reference} features"),
             null_similarity=null_similarity,
             null_ratio=null_ratio,

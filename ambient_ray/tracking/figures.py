@@ -59,9 +59,7 @@ def nearest_training(generated: NDArray[np.uint8], train: NDArray[np.uint8]) -> 
     return Nearest(index, ratio)
 
 
-def sample_grid(
-    images: NDArray[np.uint8], path: Path, *, limit: int = 64, columns: int | None = None
-) -> Path:
+def sample_grid(images: NDArray[np.uint8], path: Path, *, limit: int = 64, columns: int | None = None) -> Path:
     """Write a PNG of the first `limit` images uint8 [n,H,W,C], row by row, and return its path.
 
     Small images are enlarged by whole factors, without smoothing. columns: by default about a square.

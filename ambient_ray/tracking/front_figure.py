@@ -133,9 +133,7 @@ def _front(axes: Axes, front: Sequence[FrontPoint]) -> None:
     for p in front:
         if p.low is not None and p.high is not None:
             axes.plot([p.fidelity] * 2, [p.low, p.high], color=BLUE, linewidth=1.1, alpha=0.7, zorder=4)
-        colour, marker = (
-            (VERMILLION, "s") if p.arm == "ddpm" else (BLUE, "o") if p.arm == "ambient" else (GREEN, "^")
-        )
+        colour, marker = (VERMILLION, "s") if p.arm == "ddpm" else (BLUE, "o") if p.arm == "ambient" else (GREEN, "^")
         axes.scatter(
             p.fidelity,
             p.memorization,

@@ -96,9 +96,7 @@ def _download(uri: str, tracking_uri: str) -> Path:
     except MlflowException as error:
         raise ModelNotFoundError(_what_exists(client, uri, error)) from error
     try:
-        return Path(
-            download_artifacts(artifact_uri=location, tracking_uri=tracking_uri, registry_uri=tracking_uri)
-        )
+        return Path(download_artifacts(artifact_uri=location, tracking_uri=tracking_uri, registry_uri=tracking_uri))
     except (MlflowException, OSError) as error:
         raise ModelUnloadableError(f"the files of {uri} cannot be read from {location}: {error}") from error
 
@@ -115,14 +113,10 @@ def _artifact_location(client: MlflowClient, uri: str) -> str:
     name, slash, number = rest.rpartition("/")
     if not slash:
         if not rest.startswith("m-"):
-            raise ModelNotFoundError(
-                f"{uri} names no version: write models:/{rest}@champion or models:/{rest}/1"
-            )
+            raise ModelNotFoundError(f"{uri} names no version: write models:/{rest}@champion or models:/{rest}/1")
         return str(client.get_logged_model(rest).artifact_location)
     if not number.isdigit():
-        raise ModelNotFoundError(
-            f"{uri}: '{number}' is no version number; an alias is written models:/{name}@{number}"
-        )
+        raise ModelNotFoundError(f"{uri}: '{number}' is no version number; an alias is written models:/{name}@{number}")
     return str(client.get_model_version_download_uri(name, number))
 
 

@@ -93,9 +93,7 @@ class StudyRecorder:
         started = events.TrialStarted(number, arm, dict(params), parent)
         self._put(events.TrialReplayed(started, tuple(rungs), events.TrialEnded(number, state, reason)))
 
-    def trial_started(
-        self, number: int, arm: str, params: Mapping[str, Any], *, parent: int | None = None
-    ) -> None:
+    def trial_started(self, number: int, arm: str, params: Mapping[str, Any], *, parent: int | None = None) -> None:
         """A trial begins or is taken up again. arm: ddpm, ambient, ...; parent: the trial it replicates."""
         self._put(events.TrialStarted(number, arm, dict(params), parent))
 
@@ -139,9 +137,7 @@ class StudyRecorder:
         self._put(events.ChampionFound(model, number, scored, dict(evidence), version))
         return version
 
-    def finish(
-        self, metrics: Mapping[str, float] | None = None, *, state: str = "finished", note: str = ""
-    ) -> None:
+    def finish(self, metrics: Mapping[str, float] | None = None, *, state: str = "finished", note: str = "") -> None:
         """End the study: summary metrics, a note (Markdown) for its page. Trials still open become KILLED."""
         self._finished = True
         self._put(events.StudyFinished(dict(metrics or {}), state, note))
@@ -157,9 +153,7 @@ class StudyRecorder:
     def check(self) -> None:
         """Raise TrackingFailedError if the store could not be opened, so that nothing will be recorded."""
         if self._fatal is not None:
-            raise TrackingFailedError(
-                f"MLflow cannot record this study: {_sentence(self._fatal)}"
-            ) from self._fatal
+            raise TrackingFailedError(f"MLflow cannot record this study: {_sentence(self._fatal)}") from self._fatal
 
     def flush(self, timeout: float = 60.0) -> bool:
         """Wait until everything so far is written; False if it takes longer than `timeout` seconds."""

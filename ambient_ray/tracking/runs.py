@@ -133,9 +133,7 @@ class StudyRuns:
             return
         if scored.checkpoint is not None:
             with tempfile.TemporaryDirectory(prefix="ambient-figures-") as scratch:
-                for path, folder in draw_rung(
-                    scored.checkpoint, scored.images_seen, self._images, Path(scratch)
-                ):
+                for path, folder in draw_rung(scored.checkpoint, scored.images_seen, self._images, Path(scratch)):
                     self.client.log_artifact(trial.run_id, str(path), folder)
         # The metrics come last and in one transaction: `rung` among them says that this rung is all there.
         values = finite(scored.scores) | {"rung": float(scored.rung)}
@@ -191,9 +189,7 @@ class StudyRuns:
             facts=event.scored.facts,
             evidence=event.evidence,
         )
-        self.client.set_tag(
-            self.run_id, "ambient_ray.champion", f"models:/{event.model or self.study}/{version}"
-        )
+        self.client.set_tag(self.run_id, "ambient_ray.champion", f"models:/{event.model or self.study}/{version}")
         event.version.set_result(version)
 
     @write.register
@@ -230,13 +226,9 @@ class StudyRuns:
         found = self.client.get_experiment_by_name(name)
         if found is None:
             location = self._store.artifact_location
-            return str(
-                self.client.create_experiment(name, artifact_location=location and f"{location}/{name}")
-            )
+            return str(self.client.create_experiment(name, artifact_location=location and f"{location}/{name}"))
         if found.lifecycle_stage == "deleted":
-            self.client.restore_experiment(
-                found.experiment_id
-            )  # its name is taken until it is restored or purged
+            self.client.restore_experiment(found.experiment_id)  # its name is taken until it is restored or purged
         return str(found.experiment_id)
 
     def _runs(self, *kinds: str) -> list[Run]:
@@ -268,9 +260,7 @@ class StudyRuns:
                 state = "killed"
                 self._end(run.info.run_id, state, "the search was interrupted")
             facts = {key: value for key, value in tags.items() if key.startswith("fact.")}
-            self._trials[int(tags[TRIAL])] = _TrialRun(
-                run.info.run_id, dict(run.data.params), state, facts=facts
-            )
+            self._trials[int(tags[TRIAL])] = _TrialRun(run.info.run_id, dict(run.data.params), state, facts=facts)
 
     def _log_new_params(
         self, run_id: str, params: Mapping[str, str], known: dict[str, str], tags: Mapping[str, str]

@@ -1,10 +1,27 @@
-"""The training of one model: a plain PyTorch loop, its settings, its checkpoints. It does not know Ray."""
+"""The training of one model: a plain PyTorch loop, its settings, its checkpoints; and the loop under Ray Train.
 
-from .checkpoint import Checkpoint, CheckpointMismatchError, DamagedCheckpointError, read_checkpoint
-from .loop import run_trial
-from .scoring import Scored, Scorer, study_scorer
-from .settings import TrainSettings, TrainSettingsError
-from .trial import Fact, Outcome, Reporter, RungResult, TrainingData, TrialInputError, World
+Names are imported when they are first used: Ray Train's controllers import the worker's module in processes of their
+own, which have no use for PyTorch and its seconds and hundreds of megabytes.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint, CheckpointMismatchError, DamagedCheckpointError, read_checkpoint
+    from .loop import run_trial
+    from .scoring import Scored, Scorer, study_scorer
+    from .settings import TrainSettings, TrainSettingsError
+    from .trial import Fact, Outcome, Reporter, RungResult, TrainingData, TrialInputError, World
+
+_MODULES = {
+    "checkpoint": ("Checkpoint", "CheckpointMismatchError", "DamagedCheckpointError", "read_checkpoint"),
+    "loop": ("run_trial",),
+    "scoring": ("Scored", "Scorer", "study_scorer"),
+    "settings": ("TrainSettings", "TrainSettingsError"),
+    "trial": ("Fact", "Outcome", "Reporter", "RungResult", "TrainingData", "TrialInputError", "World"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Checkpoint",
@@ -25,3 +42,9 @@ __all__ = [
     "run_trial",
     "study_scorer",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

@@ -96,18 +96,14 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise DamagedCheckpointError(
-            f"{folder} is no complete checkpoint: it has no {DESCRIPTION}"
-        ) from error
+        raise DamagedCheckpointError(f"{folder} is no complete checkpoint: it has no {DESCRIPTION}") from error
     except (OSError, ValueError) as error:
         raise DamagedCheckpointError(f"{path} is not JSON ({error}); use an older checkpoint") from error
     try:
         for name, expected in stored["files"].items():
             _verify(folder / name, expected)
         if stored["format"] != FORMAT:
-            raise DamagedCheckpointError(
-                f"{path} has format {stored['format']}, this version reads format {FORMAT}"
-            )
+            raise DamagedCheckpointError(f"{path} has format {stored['format']}, this version reads format {FORMAT}")
         history = [RungResult.from_dict(entry) for entry in stored["history"]]
         last = RungResult.from_dict(stored["history"][-1], folder)
         return Checkpoint(
@@ -210,9 +206,7 @@ def _laid_out_as(parameter: Tensor, moment: Tensor) -> Tensor:
 
 def _clone(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     # safetensors refuses tensors that share memory (tied weights) and such that are not contiguous.
-    return {
-        name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
-    }
+    return {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
 
 
 def _load(path: Path, device: str) -> dict[str, Tensor]:
@@ -236,9 +230,7 @@ def _verify(path: Path, expected: Mapping[str, Any]) -> None:
             f"{path} has {size} bytes, {expected['bytes']} were written; use an older checkpoint"
         )
     if _fingerprint(path)["sha256"] != expected["sha256"]:
-        raise DamagedCheckpointError(
-            f"{path} is not what was written (another SHA-256); use an older checkpoint"
-        )
+        raise DamagedCheckpointError(f"{path} is not what was written (another SHA-256); use an older checkpoint")
 
 
 def _sync(path: Path) -> None:

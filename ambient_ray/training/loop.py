@@ -43,9 +43,7 @@ def run_trial(
     Raises TrialInputError, DamagedCheckpointError or CheckpointMismatchError before the first step.
     """
     devices = [world.device] if world.device.type == "cuda" else []
-    with torch.random.fork_rng(
-        devices=devices
-    ):  # dropout is seeded anew each step: leave the caller's RNG alone
+    with torch.random.fork_rng(devices=devices):  # dropout is seeded anew each step: leave the caller's RNG alone
         return _Trial(settings, data, world, reporter, workdir, score).run(resume)
 
 
@@ -102,9 +100,7 @@ class _Trial:
     def train_to(self, goal: int) -> tuple[Reading, str]:
         """Step until `goal` images are seen: the last reading of the meter, and what went wrong or ''."""
         state, world = self.state, self.world
-        progress = (
-            Progress(self.reporter.progress, world.device, PROGRESS_SECONDS) if world.rank == 0 else None
-        )
+        progress = Progress(self.reporter.progress, world.device, PROGRESS_SECONDS) if world.rank == 0 else None
         checked, steps = state.images_seen, 0
         while True:
             loss, norm = state.step()

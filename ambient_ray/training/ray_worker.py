@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .settings import TrainSettings
-from .trial import RungResult
+if TYPE_CHECKING:
+    from .trial import RungResult, World
+
+# How long ranks wait for each other, e.g. while the first scores a rung.
+_PATIENCE = timedelta(minutes=60)
 
 
 class UnjudgeableError(Exception):
@@ -97,8 +103,8 @@ def train_worker(config: Mapping[str, Any]) -> None:
     """What every Ray Train worker of a trial runs.
 
     Args:
-        config: number, arm, settings (the trial's whole `TrainSettings` as a dict), folder, and of the shared part
-            data (an object reference), judge, needed, cpus.
+        config: number, arm, training (the study's `TrainSettings` as a dict), settings (the trial's own over them),
+            folder, data (an object reference to `TrainingData`), judge, needed, cpus.
     """
     import ray
     import torch
@@ -106,26 +112,61 @@ def train_worker(config: Mapping[str, Any]) -> None:
 
     from .checkpoint import CheckpointMismatchError, read_checkpoint
     from .loop import run_trial
+    from .settings import TrainSettings
     from .trial import World
 
     torch.set_num_threads(max(1, int(config["cpus"])))
     context = train.get_context()
-    settings = TrainSettings.from_dict(config["settings"])
-    world = World(context.get_world_rank(), context.get_world_size(), train.torch.get_device())
+    # Ray shows each worker its own GPUs only, so the first one is ours.
+    device = torch.device("cuda", 0) if ray.get_gpu_ids() and torch.cuda.is_available() else torch.device("cpu")
+    world = World(context.get_world_rank(), context.get_world_size(), device)
+    settings = TrainSettings.from_dict(config["training"]).overlaid(config["settings"])
     reporter = RayReporter(
         config["number"], config["arm"], world.rank, config["judge"], config["needed"], config["folder"]
     )
-    with tempfile.TemporaryDirectory(prefix="ambient-ray-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="ambient-ray-") as scratch, process_group(world):
         resume = None
         if (kept := train.get_checkpoint()) is not None:
             resume = Path(kept.to_directory(os.path.join(scratch, f"resume-{world.rank}")))
             reporter.earlier = read_checkpoint(resume).history[:-1]
         try:
             outcome = run_trial(
-                settings, ray.get(config["data"]), world, reporter, workdir=Path(scratch) / "rungs", resume=resume
+                settings,
+                ray.get(config["data"]),
+                world,
+                reporter,
+                workdir=Path(scratch) / "rungs",
+                resume=resume,
             )
             end = {"state": outcome.state, "reason": outcome.reason if outcome.state != "finished" else ""}
         except (UnjudgeableError, CheckpointMismatchError) as error:
             end = {"state": "failed", "reason": str(error)}
     train.report(end)
 
+
+@contextmanager
+def process_group(world: World) -> Iterator[None]:
+    """torch.distributed's default group over the workers, by nccl on GPUs and gloo elsewhere; none for one worker."""
+    if world.size == 1:
+        yield
+        return
+    import ray
+    import torch.distributed as dist
+    from ray.train.collective import broadcast_from_rank_zero
+
+    meeting = None
+    if world.rank == 0:
+        with socket.socket() as free:
+            free.bind(("", 0))
+            meeting = f"tcp://{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
+    dist.init_process_group(
+        "nccl" if world.device.type == "cuda" else "gloo",
+        init_method=broadcast_from_rank_zero(meeting),
+        rank=world.rank,
+        world_size=world.size,
+        timeout=_PATIENCE,
+    )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()

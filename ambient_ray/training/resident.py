@@ -74,9 +74,7 @@ def check_data(settings: TrainSettings, data: TrainingData) -> None:
     """Refuse, with a TrialInputError, data that the settings cannot be trained on."""
     channels, height, width = data.train.shape
     if height != width:
-        raise TrialInputError(
-            f"training images must be square, got {height}x{width}; give dataset.resolution"
-        )
+        raise TrialInputError(f"training images must be square, got {height}x{width}; give dataset.resolution")
     if settings.conditional and data.train.labels is None:
         raise TrialInputError("conditional training needs labels, but the images have none")
     if settings.sigma_tn == 0 or settings.noise_draws == "inf":

@@ -36,9 +36,7 @@ Scorer = Callable[[nn.Module, npt.NDArray[np.uint8]], Scored]
 """Scores the averaged denoiser (in evaluation mode) and its samples uint8 [n,H,W,C]. Called on rank 0."""
 
 
-def study_scorer(
-    settings: TrainSettings, data: TrainingData, sigma_data: float, device: torch.device
-) -> Scorer:
+def study_scorer(settings: TrainSettings, data: TrainingData, sigma_data: float, device: torch.device) -> Scorer:
     """Every score of `evaluate`, and the denoising gap as gap, gap_low, gap_high.
 
     Raises TrialInputError when the data carry no extractor or references.
@@ -126,8 +124,6 @@ def _gather(
     return np.asarray(torch.cat(parts)[:n].cpu().numpy())
 
 
-def _gap_images(
-    images: ImageSet, conditional: bool
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64] | None]:
+def _gap_images(images: ImageSet, conditional: bool) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64] | None]:
     labels = images.labels[:GAP_IMAGES] if conditional and images.labels is not None else None
     return to_float(images.images[:GAP_IMAGES]), labels

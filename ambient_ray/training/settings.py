@@ -12,6 +12,8 @@ from ambient_ray.errors import UserError
 
 PRECISIONS = ("fp32", "bf16")
 OPTIMIZERS = ("adam", "adamw")
+# Settings of the network that a trial may set beside those of the training.
+NETWORK_SETTINGS = frozenset({"dropout"})
 # What may differ between a checkpoint and the run that takes it up: none of these changes the weights' path.
 FREE_ON_RESUME = frozenset({"rungs", "compile", "compile_mode"})
 
@@ -88,8 +90,7 @@ class TrainSettings:
         for rung in self.rungs:
             if rung <= previous or rung % self.batch_size:
                 raise TrainSettingsError(
-                    f"rungs must be increasing multiples of batch_size {self.batch_size}, "
-                    f"got {list(self.rungs)}"
+                    f"rungs must be increasing multiples of batch_size {self.batch_size}, got {list(self.rungs)}"
                 )
             previous = rung
         if not self.rungs:
@@ -115,15 +116,19 @@ class TrainSettings:
         """The settings as plain JSON values."""
         return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
 
+    def overlaid(self, own: Mapping[str, Any]) -> TrainSettings:
+        """These settings with a trial's own over them; those in NETWORK_SETTINGS go to the backbone."""
+        network = {key: value for key, value in own.items() if key in NETWORK_SETTINGS}
+        training = {key: value for key, value in own.items() if key not in NETWORK_SETTINGS}
+        return self.from_dict({**self.to_dict(), "backbone": {**self.backbone, **network}, **training})
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainSettings:
         """Settings from `to_dict` or a configuration. Raises TrainSettingsError, for unknown keys too."""
         known = {item.name for item in fields(cls)}
         for key in values:
             if key not in known:
-                raise TrainSettingsError(
-                    f"unknown training setting {key!r}, known: {', '.join(sorted(known))}"
-                )
+                raise TrainSettingsError(f"unknown training setting {key!r}, known: {', '.join(sorted(known))}")
         for key in ("backbone", "rungs"):
             if key not in values:
                 raise TrainSettingsError(f"the training setting {key} is missing")
@@ -132,12 +137,7 @@ class TrainSettings:
 
 def _integer(low: int) -> Callable[[str, Any], int]:
     def check(name: str, value: Any) -> int:
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, (int, float))
-            or value != int(value)
-            or value < low
-        ):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value) or value < low:
             raise TrainSettingsError(f"{name} must be a whole number of {low} or more, got {value!r}")
         return int(value)
 

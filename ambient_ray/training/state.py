@@ -122,9 +122,7 @@ def build_model(settings: TrainSettings, image: dict[str, Any], sigma_data: floa
 def _optimizer(settings: TrainSettings, model: nn.Module) -> torch.optim.Optimizer:
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
     parameters = [p for p in model.parameters() if p.requires_grad]
-    return kind(
-        parameters, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
-    )
+    return kind(parameters, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True)
 
 
 def _for_training(settings: TrainSettings, model: EDMPrecond, world: World) -> nn.Module:
@@ -139,9 +137,7 @@ def _for_training(settings: TrainSettings, model: EDMPrecond, world: World) -> n
     if not torch.distributed.is_initialized():
         raise TrialInputError(f"{world.size} workers need torch.distributed, which is not initialised")
     devices = [world.device] if world.device.type == "cuda" else None
-    return DistributedDataParallel(
-        model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
-    )
+    return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def missing_compiler(device: torch.device) -> str | None:

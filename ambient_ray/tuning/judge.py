@@ -1,4 +1,4 @@
-"""The judge: one Ray actor that every trial asks after a rung. It keeps the pruner and nothing that cannot be rebuilt."""
+"""The judge: one Ray actor that every trial asks after a rung. All that it keeps can be rebuilt."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

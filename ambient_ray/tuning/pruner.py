@@ -56,7 +56,9 @@ class ParetoPruner:
         self.rung_values = {rung: tuple(keys) for rung, keys in (rung_values or {}).items()}
         unknown = sorted(set(self.rung_values) - set(self.rungs))
         if unknown or not all(self.rung_values.values()):
-            raise ValueError(f"rung_values must name rungs of {list(self.rungs)} and a value for each: got {rung_values}")
+            raise ValueError(
+                f"rung_values must name rungs of {list(self.rungs)} and a value for each: got {rung_values}"
+            )
         self._seen: dict[int, dict[Hashable, dict[str, float]]] = {rung: {} for rung in self.rungs}
 
     def decide(self, trial: Hashable, rung: int, values: Mapping[str, float]) -> Decision:

@@ -15,14 +15,12 @@ from .study import Study
 from .trial import TrialShape, drive_trial
 
 # Ray reads these when it is imported; the user's own settings win. (Reasons: Tune's result loggers and its
-# Ctrl-C handler would do our work a second time; starvation must show, but a busy machine is not starved; a
-# trial is several processes that need no core, of which Ray would warn after four a core.)
+# Ctrl-C handler would do our work a second time; starvation must show, but a busy machine is not starved.)
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
-    "RAY_maximum_startup_concurrency": "16",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -80,11 +78,21 @@ def start_ray(address: str | None, cpus: int) -> list[dict[str, float]]:
         if address and address != "local":
             ray.init(address=address, **common)
         else:
+            os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody takes this machine away
             ray.init(
-                address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=256 * 2**20, **common
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                object_store_memory=256 * 2**20,
+                **common,
             )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise ClusterError(f"the Ray cluster at {address or 'local'} cannot be used: {str(error).splitlines()[0]}") from error
+        raise ClusterError(
+            f"the Ray cluster at {address or 'local'} cannot be used: {str(error).splitlines()[0]}"
+        ) from error
+    # The raylet's notices to the terminal, in practice "WARNING: 8 PYTHON worker processes have been started", which is
+    # how many two trials have. What matters to a trial comes back as its error.
+    ray._private.worker._worker_logs_enabled = False
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
@@ -129,7 +137,5 @@ def run_search(
     tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(search_alg=searcher, num_samples=remaining, max_concurrent_trials=at_once),
-        run_config=tune.RunConfig(
-            name=time.strftime("%Y%m%d-%H%M%S"), storage_path=f"{plan.folder}/tune", verbose=0
-        ),
+        run_config=tune.RunConfig(name=time.strftime("%Y%m%d-%H%M%S"), storage_path=f"{plan.folder}/tune", verbose=0),
     ).fit()

@@ -60,7 +60,12 @@ class StudySearcher(Searcher):
         self._numbers[trial_id] = trial.number
         for listener in self._listeners:
             listener.trial_started(trial, resumed)
-        return {"number": trial.number, "arm": trial.arm, "settings": dict(trial.settings), "shared": self._shared}
+        return {
+            "number": trial.number,
+            "arm": trial.arm,
+            "settings": dict(trial.settings),
+            "shared": self._shared,
+        }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """A rung, or the end of a trial."""

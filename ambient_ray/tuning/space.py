@@ -105,11 +105,15 @@ def load_space(
         raise SearchSpaceError(f"search space {path}: expected a mapping with the key 'parameters'")
     unknown = sorted(set(content) - {"parameters", "fixed", "baselines"})
     if unknown:
-        raise SearchSpaceError(f"search space {path}: unknown key {unknown[0]!r}; known are parameters, fixed, baselines")
+        raise SearchSpaceError(
+            f"search space {path}: unknown key {unknown[0]!r}; known are parameters, fixed, baselines"
+        )
     raw = dict(content.get("parameters") or {})
     for key, change in (overrides or {}).items():
         if key not in raw:
-            raise SearchSpaceError(f"space.{key}: the search space {path.stem!r} has no parameter {key!r}; it has {sorted(raw)}")
+            raise SearchSpaceError(
+                f"space.{key}: the search space {path.stem!r} has no parameter {key!r}; it has {sorted(raw)}"
+            )
         raw[key] = {**raw[key], **dict(change)}
     where = f"search space {path.stem!r}"
     parameters = {str(key): _parameter(where, str(key), value) for key, value in raw.items()}
@@ -151,7 +155,11 @@ def _find(name: str, folder: Path | None) -> Path:
 def _parameter(where: str, name: str, raw: object) -> Parameter:
     if isinstance(raw, Mapping) and set(raw) == {"choices"}:
         choices = raw["choices"]
-        if not isinstance(choices, list) or not choices or not all(isinstance(c, str | int | float | bool) for c in choices):
+        if (
+            not isinstance(choices, list)
+            or not choices
+            or not all(isinstance(c, str | int | float | bool) for c in choices)
+        ):
             raise SearchSpaceError(f"{where}: {name}.choices must be a list of numbers or words, got {choices!r}")
         for choice in choices:
             _check_limits(where, name, choice)
@@ -166,7 +174,9 @@ def _parameter(where: str, name: str, raw: object) -> Parameter:
     for end in (low, high):
         _check_limits(where, name, end)
     if low >= high:
-        raise SearchSpaceError(f"{where}: the range of {name} is reversed or empty: low={low}, high={high}; low must be below high")
+        raise SearchSpaceError(
+            f"{where}: the range of {name} is reversed or empty: low={low}, high={high}; low must be below high"
+        )
     log, integer = bool(raw.get("log", False)), bool(raw.get("integer", False))
     if log and low <= 0:
         raise SearchSpaceError(f"{where}: {name} is searched on a logarithmic scale, so low must be above 0, got {low}")

@@ -92,8 +92,8 @@ class Study:
         for key in sorted({*old, *new}):
             if old.get(key) != new.get(key):
                 raise StudySettingsChangedError(
-                    f"study {self.name!r} was started with {key}={old.get(key)!r} and is now given {new.get(key)!r}; their results"
-                    f" cannot be compared, so put {key} back, or choose another name with study="
+                    f"study {self.name!r} was started with {key}={old.get(key)!r} and is now given {new.get(key)!r};"
+                    f" their results cannot be compared, so put {key} back, or choose another name with study="
                 )
 
     # -- asking -----------------------------------------------------------------------------------------------
@@ -169,7 +169,8 @@ class Study:
         return Landscape.of(self.trials(), self.objectives)
 
     def _trials(self) -> list[FrozenTrial]:
-        return self._study.get_trials(deepcopy=False)
+        trials: list[FrozenTrial] = self._study.get_trials(deepcopy=False)
+        return trials
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:

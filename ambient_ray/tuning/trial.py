@@ -5,10 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ambient_ray.errors import UserError
-from ambient_ray.training import TrainSettings
-
-#: Settings of the network that a space may vary beside those of the training.
-NETWORK_SETTINGS = frozenset({"dropout"})
 
 
 class TrialShapeError(UserError):
@@ -45,7 +41,10 @@ class TrialShape:
         """
         places = sum(self._workers_on(node) for node in nodes)
         if places < self.workers:
-            have = "; ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes) or "no nodes"
+            have = (
+                "; ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
+                or "no nodes"
+            )
             if not any(self._workers_on(node) for node in nodes):
                 raise TrialShapeError(
                     f"no node can hold a worker with {self.cpus:g} CPUs and {self.gpus:g} GPUs (there are: {have});"
@@ -62,18 +61,6 @@ class TrialShape:
         if self.gpus:
             fits = min(fits, node.get("GPU", 0.0) / self.gpus)
         return int(fits + 1e-9)
-
-
-def trial_settings(base: TrainSettings, own: Mapping[str, Any]) -> TrainSettings:
-    """A trial's whole settings: the study's, with the trial's own over them.
-
-    Raises:
-        TrainSettingsError: a name or value that cannot be trained.
-    """
-    values = base.to_dict()
-    network = {key: value for key, value in own.items() if key in NETWORK_SETTINGS}
-    training = {key: value for key, value in own.items() if key not in NETWORK_SETTINGS}
-    return TrainSettings.from_dict({**values, **training, "backbone": {**values["backbone"], **network}})
 
 
 def drive_trial(config: dict[str, Any]) -> None:
@@ -93,7 +80,7 @@ def drive_trial(config: dict[str, Any]) -> None:
 
 def _trainer(config: dict[str, Any]) -> Any:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
     from ambient_ray.training.ray_worker import train_worker
@@ -101,10 +88,11 @@ def _trainer(config: dict[str, Any]) -> Any:
     shared = config["shared"]
     shape: TrialShape = shared["shape"]
     name = f"{config['number']:04d}-{shared['uid']}"
-    settings = trial_settings(TrainSettings.from_dict(shared["training"]), config["settings"])
-    own = {"number": config["number"], "arm": config["arm"], "settings": settings.to_dict()}
-    common = {key: shared[key] for key in ("data", "judge", "needed", "cpus")}
-    return TorchTrainer(
+    own = {key: config[key] for key in ("number", "arm", "settings")}
+    common = {key: shared[key] for key in ("training", "data", "judge", "needed", "cpus")}
+    # TorchTrainer is this class with a torch.distributed group set up; importing it loads PyTorch into the driver and
+    # the controller of every trial, 300 MB and 2 s each, one after the other. The workers set the group up themselves.
+    return DataParallelTrainer(
         train_worker,
         train_loop_config={**common, **own, "folder": f"{shared['folder']}/{name}"},
         scaling_config=ScalingConfig(

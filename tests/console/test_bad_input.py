@@ -24,7 +24,7 @@ def answer(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
     def run(*overrides):
-        base = [f"output_dir={tmp_path}/out", "backbone.block_out_channels=[8,16]"]
+        base = [f"output_dir={tmp_path}/out", "backbone=unet_small"]
         code = guarded(lambda: search.run(load("search", [*base, *overrides])))
         return code, capsys.readouterr().err
 
@@ -34,7 +34,9 @@ def answer(tmp_path, capsys, monkeypatch):
 def picture(path, size=(8, 8), mode="L", seed=0):
     path.parent.mkdir(parents=True, exist_ok=True)
     channels = (3,) if mode == "RGB" else ()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (size[1], size[0], *channels), dtype=np.uint8)).save(path)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (size[1], size[0], *channels), dtype=np.uint8)).save(
+        path
+    )
     return path
 
 
@@ -66,7 +68,7 @@ OWN = ["dataset.n_train=6", "evaluation.features=pixels"]
         (["evaluation.features=nope"], "There is no feature extractor 'nope'"),
         (["evaluation.memorization=nope"], "nobody computes the score 'nope'"),
         (["backbone._target_=nope.Net"], "backbone._target_ nope.Net cannot be imported"),
-        (["backbone=unet_small", "backbone.block_out_channels=[8,8,8,8,8]"], "8"),
+        (["backbone.block_out_channels=[8,8,8,8,8]"], "does not divide"),
         (["sampler._target_=optuna.samplers.Nope"], "sampler: optuna.samplers.Nope cannot be built"),
         (["search_space=nope"], "there is no such search space"),
         (["storage=nonsense://x"], "the study's storage nonsense://x cannot be opened"),
@@ -85,7 +87,16 @@ def test_a_broken_image_is_named_or_skipped_and_counted(answer, tmp_path, capsys
     (images / "08.png").write_bytes(b"")
     code, err = answer(f"dataset.path={images}", *OWN)
     assert code == 2 and "07.png" in err and "skip_broken" in err
-    config = load("search", [f"output_dir={tmp_path}/out", f"dataset.path={images}", *OWN, "dataset.skip_broken=true", "dry_run=true"])
+    config = load(
+        "search",
+        [
+            f"output_dir={tmp_path}/out",
+            f"dataset.path={images}",
+            *OWN,
+            "dataset.skip_broken=true",
+            "dry_run=true",
+        ],
+    )
     assert search.run(config) == 0
     out = capsys.readouterr().out
     assert "07.png" in out and "2 broken files skipped" in out

@@ -1,5 +1,7 @@
 """Every wrong key or value is one sentence that names it."""
 
+import shlex
+
 import pytest
 
 from ambient_ray.console.command import ConfigurationError, load
@@ -42,13 +44,11 @@ def test_the_digits_preset_is_the_default():
 
 
 def test_the_commands_of_the_design_compose():
-    config = validate(
-        load(
-            "search",
-            "study=faces dataset.path=/data/faces dataset.n_train=1000 search_space=ambient trials=64 trial.workers=2"
-            " trial.gpus_per_worker=1".split(),
-        )
+    command = (
+        "study=faces dataset.path=/data/faces dataset.n_train=1000 search_space=ambient trials=64"
+        " trial.workers=2 trial.gpus_per_worker=1"
     )
+    config = validate(load("search", shlex.split(command)))
     assert (config.study, config.dataset.source, config.trial.gpus_per_worker) == ("faces", "/data/faces", 1)
     assert config.output_dir.is_absolute()
     assert config.storage_url.startswith("journal:/")

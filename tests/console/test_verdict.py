@@ -8,7 +8,13 @@ OBJECTIVES = Objectives("fd", "f_mem")
 
 def trial(number, arm, *path):
     rungs = tuple(
-        RungRecord(i, 100 * 2**i, {"fd": fd, "f_mem": m, "f_mem_low": max(0, m - half), "f_mem_high": m + half}, {}, "c")
+        RungRecord(
+            i,
+            100 * 2**i,
+            {"fd": fd, "f_mem": m, "f_mem_low": max(0, m - half), "f_mem_high": m + half},
+            {},
+            "c",
+        )
         for i, (fd, m, half) in enumerate(path)
     )
     return TrialRecord(number, arm, {"sigma_tn": 0.0 if arm == "ddpm" else 0.5, "noisy_ratio": 0.3}, "finished", rungs)
@@ -19,7 +25,10 @@ def verdict(*trials, tolerance=0.05):
 
 
 def test_a_separated_gain_is_said():
-    found = verdict(trial(0, "ddpm", (90, 0.0, 0.01), (50, 0.6, 0.05)), trial(1, "ambient", (80, 0.0, 0.01), (52, 0.1, 0.05)))
+    found = verdict(
+        trial(0, "ddpm", (90, 0.0, 0.01), (50, 0.6, 0.05)),
+        trial(1, "ambient", (80, 0.0, 0.01), (52, 0.1, 0.05)),
+    )
     assert found.separated and "Ambient copies less" in found.sentence
     assert found.champion is not None and found.champion.trial.number == 1
     assert "not confirmed" in found.sentence

@@ -34,14 +34,10 @@ def save(path, **arrays):
     return path
 
 
-@pytest.mark.parametrize(
-    "names", [("images", "labels"), ("x", "y"), ("x_train", "y_train"), ("arr_0", "arr_1")]
-)
+@pytest.mark.parametrize("names", [("images", "labels"), ("x", "y"), ("x_train", "y_train"), ("arr_0", "arr_1")])
 @pytest.mark.parametrize("images", [GREY, COLOUR, GREY[..., None]])
 def test_npz(tmp_path, names, images):
-    found = load_images(
-        save(tmp_path / "set.npz", **dict(zip(names, (images, LABELS.astype(np.uint8)), strict=True)))
-    )
+    found = load_images(save(tmp_path / "set.npz", **dict(zip(names, (images, LABELS.astype(np.uint8)), strict=True))))
     np.testing.assert_array_equal(found.images, images.reshape(7, 6, 5, -1))
     assert found.labels.tolist() == LABELS.tolist()
     assert found.labels.dtype == np.int64
@@ -53,10 +49,7 @@ def test_npz_without_labels_and_fitted(tmp_path):
     found = load_images(save(tmp_path / "set.npz", arr_0=COLOUR), resolution=4, channels=1)
     assert found.labels is None
     assert found.shape == (1, 4, 4)
-    assert (
-        load_images(save(tmp_path / "column.npz", x=GREY, y=LABELS[:, None])).labels.tolist()
-        == LABELS.tolist()
-    )
+    assert load_images(save(tmp_path / "column.npz", x=GREY, y=LABELS[:, None])).labels.tolist() == LABELS.tolist()
 
 
 @pytest.mark.parametrize(
@@ -97,11 +90,7 @@ def test_npz_broken_or_empty(tmp_path):
 
 
 def idx(array, kind=8):
-    return (
-        struct.pack(">BBBB", 0, 0, kind, array.ndim)
-        + struct.pack(f">{array.ndim}I", *array.shape)
-        + array.tobytes()
-    )
+    return struct.pack(">BBBB", 0, 0, kind, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
 
 def write_idx(folder, *, zipped, prefix="train", images=GREY, labels=LABELS, separator="-"):
@@ -187,9 +176,7 @@ def cifar_files():
     records = np.concatenate(
         [CIFAR_LABELS[:, None].astype(np.uint8), CIFAR.transpose(0, 3, 1, 2).reshape(15, -1)], axis=1
     )
-    files = {
-        f"data_batch_{number + 1}.bin": records[3 * number : 3 * number + 3].tobytes() for number in range(5)
-    }
+    files = {f"data_batch_{number + 1}.bin": records[3 * number : 3 * number + 3].tobytes() for number in range(5)}
     return files | {"test_batch.bin": records[:1].tobytes(), "batches.meta.txt": b"airplane\n"}
 
 
@@ -242,17 +229,13 @@ def test_cifar10_damaged_or_another_archive(tmp_path):
         with pytest.raises(BrokenFileError, match=f"{name} is broken"):
             load_images(tmp_path / name)
     short = cifar_files() | {"data_batch_2.bin": b"\0" * 3000}
-    with pytest.raises(
-        BrokenFileError, match=r"data_batch_2\.bin is broken \(3,000 bytes are no whole number"
-    ):
+    with pytest.raises(BrokenFileError, match=r"data_batch_2\.bin is broken \(3,000 bytes are no whole number"):
         read_cifar10_archive(write_archive(tmp_path / "short.tar.gz", short), Fit(), md5=None)
     wrong = cifar_files() | {"data_batch_5.bin": b"\x0a" + b"\0" * 3072}
     with pytest.raises(BadContentsError, match=r"labels from \d to 10"):
         read_cifar10_archive(write_archive(tmp_path / "wrong.tar.gz", wrong), Fit(), md5=None)
     other = write_archive(tmp_path / "other.tar.gz", {"photo.jpg": b"x"}, "photos")
-    with pytest.raises(
-        BadContentsError, match=r"the one tar archive that is read is cifar-10-binary\.tar\.gz"
-    ):
+    with pytest.raises(BadContentsError, match=r"the one tar archive that is read is cifar-10-binary\.tar\.gz"):
         read_cifar10_archive(other, Fit(), md5=None)
 
 

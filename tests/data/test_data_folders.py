@@ -45,9 +45,7 @@ def make(request, tmp_path):
                 path.write_bytes(data)
             return tmp_path / name
         path = tmp_path / f"{name}.zip"
-        with zipfile.ZipFile(
-            path, "w", zipfile.ZIP_DEFLATED if request.param == "deflated" else 0
-        ) as archive:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if request.param == "deflated" else 0) as archive:
             for inner, data in reversed(files.items()):
                 archive.writestr(inner, data)
         return path
@@ -112,9 +110,7 @@ def test_an_unsorted_test_split_is_refused(make):
             "x/test/images/2.png": png(),
         }
     )
-    with pytest.raises(
-        MixedLayoutError, match=r"split into test, train.*name the one to read, e\.g\. .*x/train$"
-    ):
+    with pytest.raises(MixedLayoutError, match=r"split into test, train.*name the one to read, e\.g\. .*x/train$"):
         load_images(path)
     assert load_images(path / "x" / "train").class_names == ("cats", "dogs")
 
@@ -221,17 +217,13 @@ def test_grey_and_colour_are_not_mixed_silently(make):
 
 
 def test_colour_first_names_both_the_right_way_round(make):
-    with pytest.raises(
-        MixedChannelsError, match=r"greyscale images \(.*2\.png\).*colour images \(.*1\.png\)"
-    ):
+    with pytest.raises(MixedChannelsError, match=r"greyscale images \(.*2\.png\).*colour images \(.*1\.png\)"):
         load_images(make({"1.png": png(0), "2.png": png(1, mode="L")}))
 
 
 def test_sizes_are_not_mixed_without_a_resolution(make):
     path = make({"1.png": png(0, (40, 20)), "2.png": png(1, (50, 36))})
-    with pytest.raises(
-        MixedSizesError, match=r"1\.png is 40x20, .*2\.png is 50x36\).*dataset\.resolution=16$"
-    ):
+    with pytest.raises(MixedSizesError, match=r"1\.png is 40x20, .*2\.png is 50x36\).*dataset\.resolution=16$"):
         load_images(path)
     found = load_images(path, resolution=6)
     assert found.shape == (3, 6, 6)
@@ -282,9 +274,7 @@ def test_unknown_names_and_empty_folders(tmp_path):
     with pytest.raises(UnknownFormatError, match="for a single image, give the folder it is in"):
         load_images(tmp_path / "one.png")
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(
-        UnknownFormatError, match=r"notes\.txt is of no known format: expected a folder or zip"
-    ):
+    with pytest.raises(UnknownFormatError, match=r"notes\.txt is of no known format: expected a folder or zip"):
         load_images(tmp_path / "notes.txt")
 
 
@@ -330,9 +320,7 @@ def test_path_traversal_is_harmless(tmp_path):
     inside = tmp_path / "inside"
     inside.mkdir()
     names = ["../../evil.png", "/etc/evil.png", "a\\..\\evil.png", "C:/x/./evil.png"]
-    path = write_zip(
-        inside / "set.zip", [(name, png(index)) for index, name in enumerate(names)] + [("z.png", png())]
-    )
+    path = write_zip(inside / "set.zip", [(name, png(index)) for index, name in enumerate(names)] + [("z.png", png())])
     with pytest.raises(MixedLayoutError):  # the names are only names: beside folders and inside them
         load_images(path)
     path = write_zip(inside / "flat.zip", [("../../evil.png", png(0)), ("/good.png", png(1))])
@@ -341,9 +329,7 @@ def test_path_traversal_is_harmless(tmp_path):
 
 
 def test_damaged_zips_are_named(tmp_path):
-    whole = write_zip(
-        tmp_path / "set.zip", [(f"{index}.png", png(index, (64, 64))) for index in range(4)]
-    ).read_bytes()
+    whole = write_zip(tmp_path / "set.zip", [(f"{index}.png", png(index, (64, 64))) for index in range(4)]).read_bytes()
     for data in (whole[: len(whole) // 2], b"", b"PK\3\4 nonsense"):
         (tmp_path / "cut.zip").write_bytes(data)
         with pytest.raises(BrokenFileError, match=r"cut\.zip is broken \(.*make or fetch the zip again"):
@@ -371,9 +357,7 @@ def test_an_entry_too_large_for_a_picture_is_broken(tmp_path, monkeypatch):
 
 def test_random_damage_is_always_a_clear_error(tmp_path):
     """Bit flips and cuts anywhere in a zip lead to images or to a UserError, never to another exception."""
-    whole = write_zip(
-        tmp_path / "set.zip", [(f"{i}.png", png(i)) for i in range(3)], zipfile.ZIP_DEFLATED
-    ).read_bytes()
+    whole = write_zip(tmp_path / "set.zip", [(f"{i}.png", png(i)) for i in range(3)], zipfile.ZIP_DEFLATED).read_bytes()
     rng = np.random.default_rng(0)
     for _ in range(300):
         data = bytearray(whole[: int(rng.integers(1, len(whole) + 1)) if rng.random() < 0.2 else len(whole)])

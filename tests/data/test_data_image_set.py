@@ -48,9 +48,7 @@ def test_subset_keeps_everything_in_step():
 
 def test_content_hash_is_of_the_content_alone():
     some = example()
-    renamed = ImageSet(
-        some.images.copy(), some.labels, list("abcde"), name="other", class_names=("x", "y", "z")
-    )
+    renamed = ImageSet(some.images.copy(), some.labels, list("abcde"), name="other", class_names=("x", "y", "z"))
     assert some.content_hash == renamed.content_hash
     assert len(some.content_hash) == 64
     changed = some.images.copy()
@@ -124,9 +122,7 @@ def test_every_grey_level_is_x_over_127_5_minus_1():
 
 
 def test_back_to_pixels_rounds_clips_and_refuses_nan():
-    x = np.array([-np.inf, -1.5, -1, -0.9999, 0.0001, 0.999, 1, 7, np.inf], dtype=np.float32).reshape(
-        1, 1, 3, 3
-    )
+    x = np.array([-np.inf, -1.5, -1, -0.9999, 0.0001, 0.999, 1, 7, np.inf], dtype=np.float32).reshape(1, 1, 3, 3)
     before = x.copy()
     assert to_uint8(x).ravel().tolist() == [0, 0, 0, 0, 128, 255, 255, 255, 255]
     np.testing.assert_array_equal(x, before)

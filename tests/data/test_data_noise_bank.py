@@ -32,11 +32,7 @@ def test_each_value_depends_on_seed_id_and_draw_alone(ids, seed, draws, order):
 
 
 @settings(deadline=None, max_examples=60)
-@given(
-    names=st.lists(
-        st.tuples(seeds, st.text(max_size=8), st.integers(0, 200)), min_size=2, max_size=6, unique=True
-    )
-)
+@given(names=st.lists(st.tuples(seeds, st.text(max_size=8), st.integers(0, 200)), min_size=2, max_size=6, unique=True))
 def test_different_seed_id_or_draw_is_different_noise(names):
     noises = [fixed_noise(image_id, SHAPE, seed=seed, draw=draw) for seed, image_id, draw in names]
     for index, noise in enumerate(noises):
@@ -112,18 +108,14 @@ def test_noises_are_uncorrelated(kind):
     else:
         noises = np.stack([fixed_noise("x", shape, seed=seed, draw=0) for seed in range(count)])
     flat = noises.reshape(count, -1).astype(np.float64)
-    products = (flat @ flat.T)[
-        np.triu_indices(count, 1)
-    ] / 16  # of 256 values each: standard normal if independent
+    products = (flat @ flat.T)[np.triu_indices(count, 1)] / 16  # of 256 values each: standard normal if independent
     assert abs(products.mean()) < 5 / np.sqrt(products.size)
     assert abs(products.var() - 1) < 0.05
     assert np.abs(products).max() < 6.5
 
 
 def test_pixels_are_uncorrelated():
-    flat = (
-        noise_bank([str(index) for index in range(3000)], SHAPE, seed=2).reshape(3000, 16).astype(np.float64)
-    )
+    flat = noise_bank([str(index) for index in range(3000)], SHAPE, seed=2).reshape(3000, 16).astype(np.float64)
     correlation = np.corrcoef(flat.T)[np.triu_indices(16, 1)]
     assert np.abs(correlation).max() < 5 / np.sqrt(3000)
 

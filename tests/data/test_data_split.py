@@ -119,9 +119,7 @@ def test_the_error_counts_after_duplicates():
     images = np.zeros((6, 2, 2, 1), dtype=np.uint8)
     images[:, 0, 0, 0] = [1, 1, 1, 2, 3, 4]
     whole = ImageSet(images, None, list("abcdef"))
-    with pytest.raises(
-        TooFewImagesError, match=r"4 images after 2 exact duplicates are dropped.*choose 1 to 2$"
-    ):
+    with pytest.raises(TooFewImagesError, match=r"4 images after 2 exact duplicates are dropped.*choose 1 to 2$"):
         split(whole, 3, seed=0)
     assert len(split(whole, 2, seed=0).heldout) == 2
     with pytest.raises(TooFewImagesError, match=r"has 1 image after 2 exact.*give more images"):

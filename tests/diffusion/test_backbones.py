@@ -35,9 +35,7 @@ def not_a_module(**kwargs):
 @pytest.mark.parametrize("num_classes", [None, 10])
 def test_every_parameter_learns_and_the_start_is_c_skip_x(target, num_classes):
     torch.manual_seed(0)
-    net = build_backbone(
-        {"_target_": target, **SMALL[target]}, channels=3, resolution=8, num_classes=num_classes
-    )
+    net = build_backbone({"_target_": target, **SMALL[target]}, channels=3, resolution=8, num_classes=num_classes)
     model = EDMPrecond(net)
     x, sigma = torch.randn(4, 3, 8, 8), torch.tensor([0.1, 0.5, 1.0, 2.0])
     labels = None if num_classes is None else torch.tensor([0, 1, 2, 9])
@@ -75,13 +73,9 @@ def test_labels_are_asked_for_exactly_when_there_are_classes():
     x, c = torch.randn(1, 1, 8, 8), torch.zeros(1)
     for target in (UNET, DIT):
         with pytest.raises(ValueError, match="10 classes: give labels"):
-            build_backbone({"_target_": target, **SMALL[target]}, channels=1, resolution=8, num_classes=10)(
-                x, c
-            )
+            build_backbone({"_target_": target, **SMALL[target]}, channels=1, resolution=8, num_classes=10)(x, c)
         with pytest.raises(ValueError, match="no classes"):
-            build_backbone({"_target_": target, **SMALL[target]}, channels=1, resolution=8)(
-                x, c, torch.zeros(1)
-            )
+            build_backbone({"_target_": target, **SMALL[target]}, channels=1, resolution=8)(x, c, torch.zeros(1))
 
 
 def test_a_users_module_plugs_in():

@@ -18,9 +18,7 @@ def test_limits_of_the_empirical_denoiser():
             found = empirical_denoiser(x, torch.full((5,), sigma, dtype=dtype), data)
             assert found.dtype == dtype
             torch.testing.assert_close(found, data[:5], atol=tolerance, rtol=0)
-        torch.testing.assert_close(
-            empirical_denoiser(x, 1e5, data), data.mean(0).expand_as(x), atol=1e-5, rtol=0
-        )
+        torch.testing.assert_close(empirical_denoiser(x, 1e5, data), data.mean(0).expand_as(x), atol=1e-5, rtol=0)
 
 
 def test_it_is_the_softmax_formula():

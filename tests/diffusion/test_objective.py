@@ -60,9 +60,7 @@ def test_no_threshold_or_one_above_every_level_is_plain_edm_bit_for_bit(objectiv
         loss.mean().backward()
         expected.mean().backward()
     assert torch.equal(g1.get_state(), g2.get_state())
-    assert all(
-        torch.equal(p.grad, q.grad) for p, q in zip(ours.parameters(), plain.parameters(), strict=True)
-    )
+    assert all(torch.equal(p.grad, q.grad) for p, q in zip(ours.parameters(), plain.parameters(), strict=True))
 
 
 def test_a_mixed_batch_is_its_two_losses_in_one_forward_pass():

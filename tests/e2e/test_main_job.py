@@ -27,7 +27,8 @@ baselines:
   - {sigma_tn: 0.5, lr: 1.0e+12}
 """
 SMALL = [
-    "study=story", "search_space=story", "backbone=unet_small", "backbone.block_out_channels=[8,16]", "dataset.n_train=200",
+    "study=story", "search_space=story", "dataset.n_train=200",
+    "backbone=unet_small", "backbone.block_out_channels=[8,16]",
     "training.batch_size=32", "training.precision=fp32", "training.lr=2e-3", "training.warmup_images=320",
     "trial.rungs=[640,1280,2560]", "trial.rung_values=null", "evaluation.samples=64", "evaluation.sample_steps=8",
 ]  # fmt: skip
@@ -46,7 +47,13 @@ def start(folder, *overrides, module="search"):
         f"search_spaces={folder}/spaces", f"output_dir={folder}/out", *overrides,
     ]  # fmt: skip
     return subprocess.Popen(
-        command, cwd=folder, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=1
+        command,
+        cwd=folder,
+        env=environment(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        bufsize=1,
     )
 
 
@@ -99,7 +106,13 @@ def story(tmp_path_factory):
     rest, _ = interrupted.communicate(timeout=120)
 
     code, out = run(folder, "trials=4")
-    return {"folder": folder, "again": again, "code": interrupted.returncode, "rest": rest, "last": (code, out)}
+    return {
+        "folder": folder,
+        "again": again,
+        "code": interrupted.returncode,
+        "rest": rest,
+        "last": (code, out),
+    }
 
 
 def test_ctrl_c_keeps_the_work_and_says_how_to_go_on(story):
@@ -151,7 +164,9 @@ def test_every_rung_has_its_scores_with_intervals_on_one_axis(story):
     run_id = trials_of(runs)[0].info.run_id
     for name in ("fd_classifier", "f_mem", "f_mem_low", "f_mem_high", "gap"):
         assert [m.step for m in client.get_metric_history(run_id, name)] == [640, 1280, 2560]
-    pictures = {a.path for folder in ("", "samples", "nearest") for a in client.list_artifacts(run_id, folder) if not a.is_dir}
+    pictures = {
+        a.path for folder in ("", "samples", "nearest") for a in client.list_artifacts(run_id, folder) if not a.is_dir
+    }
     assert sum(path.endswith(".png") for path in pictures) >= 2 or pictures
 
 
@@ -186,7 +201,12 @@ assert not any(name.split(".")[0] == "ambient_ray" for name in sys.modules)
 print("loaded")
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=story["folder"], env=environment(), text=True, capture_output=True, timeout=180
+        [sys.executable, "-c", script],
+        cwd=story["folder"],
+        env=environment(),
+        text=True,
+        capture_output=True,
+        timeout=180,
     )
     assert done.stdout.strip().endswith("loaded"), done.stderr
 
@@ -203,6 +223,13 @@ def test_the_same_command_again_runs_nothing_and_answers_the_same(story):
 
 
 def test_two_workers_train_one_configuration(tmp_path):
-    code, out = run(tmp_path, "study=pair", "trial.workers=2", "training.sigma_tn=0.5", "trial.rungs=[640,1280]", module="train")
+    code, out = run(
+        tmp_path,
+        "study=pair",
+        "trial.workers=2",
+        "training.sigma_tn=0.5",
+        "trial.rungs=[640,1280]",
+        module="train",
+    )
     assert code == 0, out
     assert "rung 2/2" in out and "finished" in out

@@ -58,9 +58,7 @@ def test_heldout_images_score_as_the_null(extractor, references, digits):
     assert values["s_tau"] == values["s_null"] <= 0.001
     assert values["s_tau_850"] == values["s_null_850"]
     assert values["fd_classifier"] == pytest.approx(0, abs=1e-6)
-    assert (
-        values["kid"] < 0
-    )  # the very same images are nearer to each other than two draws of one distribution
+    assert values["kid"] < 0  # the very same images are nearer to each other than two draws of one distribution
 
 
 def test_noise_has_perfect_memorization_and_no_fidelity(extractor, references, digits):
@@ -104,9 +102,7 @@ def test_every_share_and_kid_has_its_interval_and_null(extractor, references, di
     assert {"fd_classifier_heldout", "fd_classifier_train", "fd_classifier_full"} <= values.keys()
     assert {"f_mem_heldout", "f_mem_half_heldout", "s_null", "s_null_850", "tau"} <= values.keys()
     samples = extractor(digits.heldout.images[:50])
-    assert values["fd_classifier"] == pytest.approx(
-        frechet_distance(samples, extractor(digits.heldout.images))
-    )
+    assert values["fd_classifier"] == pytest.approx(frechet_distance(samples, extractor(digits.heldout.images)))
 
 
 def test_the_gallery_shows_copies_first(extractor, references, digits):
@@ -120,9 +116,7 @@ def test_the_gallery_shows_copies_first(extractor, references, digits):
 
 
 def test_mirrored_copies_count_where_training_flips(extractor, digits):
-    flips = References.build(
-        extractor, digits.train, digits.heldout, settings=EvaluationSettings(mirror=True)
-    )
+    flips = References.build(extractor, digits.train, digits.heldout, settings=EvaluationSettings(mirror=True))
     plain = References.build(extractor, digits.train, digits.heldout)
     flipped = np.ascontiguousarray(digits.train.images[:, :, ::-1])
     with_mirrors, without = (evaluate(flipped, extractor, r) for r in (flips, plain))
@@ -135,17 +129,14 @@ def test_scores_are_comparable_or_the_reason_is_named(extractor, references, ful
     samples = digits.heldout.images[:60]
     scores = evaluate(samples, extractor, references, seeds={"latent_seed": 0})
     assert (
-        comparable(
-            scores.facts, evaluate(samples[::-1], extractor, references, seeds={"latent_seed": 0}).facts
-        )
-        is None
+        comparable(scores.facts, evaluate(samples[::-1], extractor, references, seeds={"latent_seed": 0}).facts) is None
     )
-    assert comparable(
-        scores.facts, evaluate(samples, extractor, references, seeds={"latent_seed": 1}).facts
-    ) == ("latent_seed",)
-    assert comparable(
-        scores.facts, evaluate(samples[:50], extractor, references, seeds={"latent_seed": 0}).facts
-    ) == ("n",)
+    assert comparable(scores.facts, evaluate(samples, extractor, references, seeds={"latent_seed": 1}).facts) == (
+        "latent_seed",
+    )
+    assert comparable(scores.facts, evaluate(samples[:50], extractor, references, seeds={"latent_seed": 0}).facts) == (
+        "n",
+    )
     to_full = References.build(
         extractor,
         digits.train,
@@ -158,9 +149,7 @@ def test_scores_are_comparable_or_the_reason_is_named(extractor, references, ful
     assert other.values["tau"] == 0.9
     assert other.values["fd_classifier"] == pytest.approx(scores.values["fd_classifier_full"])
     pixels = References.build(PixelExtractor(), digits.train, digits.heldout)
-    assert comparable(
-        scores.facts, evaluate(samples, PixelExtractor(), pixels, seeds={"latent_seed": 0}).facts
-    ) == (
+    assert comparable(scores.facts, evaluate(samples, PixelExtractor(), pixels, seeds={"latent_seed": 0}).facts) == (
         "extractor",
         "weight_hash",
     )
@@ -186,9 +175,7 @@ def test_bad_input_is_one_clear_sentence(extractor, references, digits):
     with pytest.raises(UserError, match=r"other settings \(k\)"):
         evaluate(samples, extractor, references, settings=replace(references.settings, k=0.5))
     with pytest.raises(UserError, match="full image set"):
-        References.build(
-            extractor, digits.train, digits.heldout, settings=EvaluationSettings(reference="full")
-        )
+        References.build(extractor, digits.train, digits.heldout, settings=EvaluationSettings(reference="full"))
     with pytest.raises(UserError, match="heldout set"):
         References.build(extractor, digits.train, digits.heldout.subset([0]))
     for wrong in ({"reference": "test"}, {"k": 0}, {"tau": 1.0}, {"null_quantile": 1}):

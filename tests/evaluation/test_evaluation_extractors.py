@@ -47,9 +47,7 @@ def test_a_second_build_does_not_train(trained, digits, cache, monkeypatch):
     assert again.weight_hash == trained.weight_hash
     assert np.array_equal(again(digits.images[:50]), trained(digits.images[:50]))
     renamed = ImageSet(digits.images, digits.labels, [f"other {i}" for i in range(len(digits))])
-    assert (
-        build_extractor("classifier", image_set=renamed, cache_dir=cache).weight_hash == trained.weight_hash
-    )
+    assert build_extractor("classifier", image_set=renamed, cache_dir=cache).weight_hash == trained.weight_hash
     with pytest.raises(AssertionError, match="trained again"):
         build_extractor("classifier", image_set=digits, cache_dir=cache, seed=1)
 

@@ -37,9 +37,7 @@ def test_fewer_images_than_features_equals_the_full_matrices(n, m):
     ]  # no 100 x 100 matrix is built for 20 images
     product = np.cov(a, rowvar=False) @ np.cov(b, rowvar=False)
     trace = np.sqrt(np.maximum(np.sort(np.linalg.eigvals(product).real)[-min(n, m) :], 0)).sum()
-    expected = (
-        np.square(a.mean(0) - b.mean(0)).sum() + sum(np.trace(s.covariance) for s in statistics) - 2 * trace
-    )
+    expected = np.square(a.mean(0) - b.mean(0)).sum() + sum(np.trace(s.covariance) for s in statistics) - 2 * trace
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
 
 
@@ -60,9 +58,7 @@ def test_is_zero_symmetric_and_blind_to_rotation():
     assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
     assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), rel=1e-9)
     assert frechet_distance(a @ turn, b @ turn) == pytest.approx(frechet_distance(a, b), rel=1e-9)
-    assert frechet_distance(torch.tensor(a), GaussianStatistics.of(b)) == pytest.approx(
-        frechet_distance(a, b)
-    )
+    assert frechet_distance(torch.tensor(a), GaussianStatistics.of(b)) == pytest.approx(frechet_distance(a, b))
 
 
 def test_dead_and_constant_features_add_nothing():
@@ -91,17 +87,13 @@ def test_kernel_distance_is_the_limit_of_torch_fidelitys_subsets():
     a, b = (torch.tensor(features(300, 16, seed, shift=0.5 * seed)) for seed in (0, 1))
     kid = kid_features_to_metric(a, b, kid_subsets=2000, kid_subset_size=100, verbose=False)
     standard_error = kid["kernel_inception_distance_std"] / np.sqrt(2000)
-    assert kernel_distance(a, b).value == pytest.approx(
-        kid["kernel_inception_distance_mean"], abs=4 * standard_error
-    )
+    assert kernel_distance(a, b).value == pytest.approx(kid["kernel_inception_distance_mean"], abs=4 * standard_error)
 
 
 def test_kernel_distance_equals_the_double_sum():
     a, b = features(7, 3, 0), features(5, 3, 1)
     kernel = lambda x, y: (x @ y / 3 + 1) ** 3  # noqa: E731
-    within = [
-        np.mean([kernel(x, y) for i, x in enumerate(s) for j, y in enumerate(s) if i != j]) for s in (a, b)
-    ]
+    within = [np.mean([kernel(x, y) for i, x in enumerate(s) for j, y in enumerate(s) if i != j]) for s in (a, b)]
     across = np.mean([kernel(x, y) for x in a for y in b])
     estimate = kernel_distance(a, b)
     assert estimate.value == pytest.approx(sum(within) - 2 * across)
@@ -125,9 +117,7 @@ def test_kernel_distance_variance_is_leave_one_out_plus_the_pairs_own():
     assert estimate.high - estimate.value == pytest.approx(1.959964 * np.sqrt(variance), rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    "offset", [0.0, 5.0]
-)  # 5: one direction rules the kernel, the hard case for the null
+@pytest.mark.parametrize("offset", [0.0, 5.0])  # 5: one direction rules the kernel, the hard case for the null
 def test_kernel_distance_interval_covers(offset):
     generator = np.random.default_rng(0)
 

@@ -122,9 +122,7 @@ def test_an_image_like_its_own_mirror_hides_no_copy():
     half = generator.integers(0, 256, size=(40, 8, 4, 1), dtype=np.uint8)
     symmetric = np.concatenate([half, half[:, :, ::-1]], axis=2)
     found = two_nearest(symmetric, symmetric, mirror=True)
-    assert (
-        found.index[:, 0] != found.index[:, 1]
-    ).all()  # an image and its mirror are one neighbour, not two
+    assert (found.index[:, 0] != found.index[:, 1]).all()  # an image and its mirror are one neighbour, not two
     assert memorized_fraction(symmetric, symmetric, mirror=True).value == 1
 
 

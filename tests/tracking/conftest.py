@@ -30,9 +30,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> TrackingStore:
 def write_checkpoint(tmp_path: Path) -> Callable[..., Path]:
     """A function that writes a checkpoint folder; its weights depend on `seed`."""
 
-    def write(
-        name: str = "checkpoint", seed: int = 0, num_classes: int | None = None, **changed: object
-    ) -> Path:
+    def write(name: str = "checkpoint", seed: int = 0, num_classes: int | None = None, **changed: object) -> Path:
         folder = tmp_path / name
         folder.mkdir()
         stored = {
@@ -48,9 +46,7 @@ def write_checkpoint(tmp_path: Path) -> Callable[..., Path]:
         backbone = build_backbone(UNET, channels=1, resolution=8, num_classes=num_classes)
         for parameter in backbone.parameters():
             if not parameter.any():
-                torch.nn.init.normal_(
-                    parameter, std=0.1
-                )  # an untrained network ends in zeros: sample nothing
+                torch.nn.init.normal_(parameter, std=0.1)  # an untrained network ends in zeros: sample nothing
         save_file(backbone.state_dict(), folder / "model.safetensors")
         (folder / "checkpoint.json").write_text(json.dumps(stored))
         rng = np.random.default_rng(seed)

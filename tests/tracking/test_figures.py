@@ -20,9 +20,7 @@ def test_nearest_training_images_are_those_of_brute_force(seed: int, n_train: in
     train = rng.integers(0, 256, (n_train, 4, 4, 3), dtype=np.uint8)
     generated = rng.integers(0, 256, (n, 4, 4, 3), dtype=np.uint8)
     generated[0] = train[-1]
-    d = np.linalg.norm(
-        (generated[:, None].astype(float) - train[None].astype(float)).reshape(n, n_train, -1), axis=2
-    )
+    d = np.linalg.norm((generated[:, None].astype(float) - train[None].astype(float)).reshape(n, n_train, -1), axis=2)
     nearest = nearest_training(generated, train)
     np.testing.assert_allclose(d[np.arange(n), nearest.index], d.min(axis=1), rtol=1e-5)
     ordered = np.sort(d, axis=1)

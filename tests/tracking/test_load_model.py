@@ -161,9 +161,7 @@ def test_the_models_folder(write_checkpoint: WriteCheckpoint, tmp_path: Path) ->
     }
     before = sorted(path for path in folder.rglob("*"))
     load_model(folder).sample(1)
-    assert (
-        sorted(path for path in folder.rglob("*")) == before
-    )  # loading leaves no caches among the artifacts
+    assert sorted(path for path in folder.rglob("*")) == before  # loading leaves no caches among the artifacts
     for source in COPIED:
         assert (folder / "artifacts/generator/code" / source.name).read_bytes() == source.read_bytes()
 
@@ -175,11 +173,7 @@ def test_the_copied_files_import_only_each_other_and_named_packages() -> None:
             if isinstance(node, ast.ImportFrom) and node.level:
                 assert node.level == 1 and (node.module or "").partition(".")[0] in names, (file, node.module)
             elif isinstance(node, ast.Import | ast.ImportFrom):
-                modules = (
-                    [alias.name for alias in node.names]
-                    if isinstance(node, ast.Import)
-                    else [node.module or ""]
-                )
+                modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
                 for module in modules:
                     top = module.partition(".")[0]
                     assert top in {"torch", "numpy", "diffusers", "safetensors", *sys.stdlib_module_names}, (
@@ -188,9 +182,7 @@ def test_the_copied_files_import_only_each_other_and_named_packages() -> None:
                     )
 
 
-def test_two_versions_with_other_code_live_side_by_side(
-    write_checkpoint: WriteCheckpoint, tmp_path: Path
-) -> None:
+def test_two_versions_with_other_code_live_side_by_side(write_checkpoint: WriteCheckpoint, tmp_path: Path) -> None:
     old = write_generator(write_checkpoint(), tmp_path / "old")
     new = write_generator(write_checkpoint("b"), tmp_path / "new")
     file = old / "code" / "samplers.py"

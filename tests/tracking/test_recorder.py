@@ -49,9 +49,7 @@ def score(recorder: StudyRecorder, number: int, rung: int, checkpoint: Path | No
 def test_a_whole_study(store: TrackingStore, write_checkpoint: Callable[..., Path]) -> None:
     train = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 1), dtype=np.uint8)
     with StudyRecorder(store) as recorder:
-        recorder.start(
-            "whole", PARAMS, tags={"command": "ambient-search"}, dataset=DATASET, train_images=train
-        )
+        recorder.start("whole", PARAMS, tags={"command": "ambient-search"}, dataset=DATASET, train_images=train)
         recorder.trial_started(0, "ddpm", {"objective.sigma_tn": 0.0})
         recorder.trial_started(1, "ambient", AMBIENT)
         score(recorder, 0, 0, write_checkpoint())
@@ -82,9 +80,7 @@ def test_a_whole_study(store: TrackingStore, write_checkpoint: Callable[..., Pat
     assert study.data.metrics == {"hypervolume": 1.5}
     assert study.data.tags["mlflow.note.content"] == "**DDPM** copies least."
     assert {"system.cpu", "system.torch", "system.cores", "system.python"} <= set(study.data.tags)
-    assert (
-        ddpm.data.tags["mlflow.parentRunId"] == stopped.data.tags["mlflow.parentRunId"] == study.info.run_id
-    )
+    assert ddpm.data.tags["mlflow.parentRunId"] == stopped.data.tags["mlflow.parentRunId"] == study.info.run_id
     assert replicate.data.tags["mlflow.parentRunId"] == stopped.info.run_id
     assert history(store, ddpm, "f_mem_high") == [(100, 0.05), (200, pytest.approx(0.15))]
     assert ddpm.data.tags["ambient_ray.arm"] == "ddpm" and ddpm.data.tags["fact.extractor"] == "pixels"
@@ -93,15 +89,10 @@ def test_a_whole_study(store: TrackingStore, write_checkpoint: Callable[..., Pat
     assert [run.info.status for run in (study, ddpm, stopped, replicate)] == ["FINISHED"] * 3 + ["FAILED"]
     for run in (study, ddpm):
         (logged,) = run.inputs.dataset_inputs
-        assert (
-            logged.dataset.name == "digits"
-            and "ab" * 32 in json.loads(logged.dataset.profile)["content_hash"]
-        )
+        assert logged.dataset.name == "digits" and "ab" * 32 in json.loads(logged.dataset.profile)["content_hash"]
     client = MlflowClient(store.uri, store.uri)
     pictures = [
-        file.path
-        for folder in ("samples", "nearest")
-        for file in client.list_artifacts(ddpm.info.run_id, folder)
+        file.path for folder in ("samples", "nearest") for file in client.list_artifacts(ddpm.info.run_id, folder)
     ]
     assert pictures == ["samples/0000000100.png", "nearest/0000000100.png"]
 
@@ -117,9 +108,7 @@ def test_a_study_started_again_finds_its_runs(store: TrackingStore) -> None:
     assert {run.info.status for run in runs_of(store, "again").values()} == {"RUNNING", "FINISHED"}
 
     with StudyRecorder(store) as second:
-        second.start(
-            "again", PARAMS | {"seed": 1, "trials": 64}, dataset=DATASET
-        )  # MLflow would refuse a new seed
+        second.start("again", PARAMS | {"seed": 1, "trials": 64}, dataset=DATASET)  # MLflow would refuse a new seed
         second.replay(
             0, "ddpm", AMBIENT, [RungScores(0, 100, {"fd": 1.0}), RungScores(9, 999, {"fd": 1.0})], "finished"
         )
@@ -131,16 +120,12 @@ def test_a_study_started_again_finds_its_runs(store: TrackingStore) -> None:
         score(second, 1, 0)  # again, as a search resumed from an older checkpoint would
         score(second, 1, 1)
         second.trial_ended(1, "finished")
-        second.replay(
-            5, "ambient", AMBIENT, [RungScores(0, 100, {"fd": 3.0})], "stopped", "never reached MLflow"
-        )
+        second.replay(5, "ambient", AMBIENT, [RungScores(0, 100, {"fd": 3.0})], "stopped", "never reached MLflow")
         second.finish()
         assert second.close() == ()
     runs = runs_of(store, "again")
     assert len(runs) == 5 and "RUNNING" not in {run.info.status for run in runs.values()}
-    assert history(store, runs["DDPM · trial 0"], "fd") == [
-        (100, 90.0)
-    ]  # it was over: the replay added nothing
+    assert history(store, runs["DDPM · trial 0"], "fd") == [(100, 90.0)]  # it was over: the replay added nothing
     assert history(store, runs["0.47 noisy .30 · trial 1"], "fd") == [(100, 90.0), (200, 89.0)]
     assert history(store, runs["0.47 noisy .30 · trial 5"], "fd") == [(100, 3.0)]
     assert runs["0.47 noisy .30 · trial 1"].data.params["seed"] == "1"

@@ -23,19 +23,14 @@ def test_the_default_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("uri", ["sqlite:///runs/a.db", "runs/a.db", "sqlite:///runs/../runs/a.db"])
-def test_a_relative_database_is_made_absolute(
-    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_database_is_made_absolute(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert resolve_store(uri, "outputs").uri == f"sqlite:///{tmp_path}/runs/a.db"
 
 
 def test_a_server_decides_where_artifacts_lie(tmp_path: Path) -> None:
     assert resolve_store("http://server:5000", tmp_path).artifact_location is None
-    assert (
-        resolve_store("postgresql://u:p@db/mlflow", tmp_path).artifact_location
-        == f"file://{tmp_path}/artifacts"
-    )
+    assert resolve_store("postgresql://u:p@db/mlflow", tmp_path).artifact_location == f"file://{tmp_path}/artifacts"
 
 
 @pytest.mark.parametrize(

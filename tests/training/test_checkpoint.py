@@ -117,9 +117,7 @@ def test_a_kill_while_writing_leaves_no_half_checkpoint(trained, monkeypatch):
     target = folder / "rung-02-000000192"
 
     def write():
-        return save_checkpoint(
-            target, state, checkpoint.history, content_hash="x", arrays={"samples": np.zeros(1)}
-        )
+        return save_checkpoint(target, state, checkpoint.history, content_hash="x", arrays={"samples": np.zeros(1)})
 
     with monkeypatch.context() as patch:
         patch.setattr(np, "savez", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))

@@ -67,9 +67,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, changes
     stopped, _ = _run(tmp_path / "part", world.Recorder(stop_at=[0]), rungs=(160, 320, 480), **changes)
     assert stopped.state == "stopped"
     torch.manual_seed(1234)  # whatever the process did in between
-    resumed, recorder = _run(
-        tmp_path / "rest", rungs=(160, 320, 480), resume=stopped.results[-1].checkpoint, **changes
-    )
+    resumed, recorder = _run(tmp_path / "rest", rungs=(160, 320, 480), resume=stopped.results[-1].checkpoint, **changes)
     assert resumed.state == "finished"
     assert [result.rung for result in recorder.results] == [1, 2]
     for a, b in zip(whole.results[1:], resumed.results[1:], strict=True):

@@ -33,9 +33,7 @@ class NoHostSync(TorchDispatchMode):
 @pytest.fixture
 def no_copies(monkeypatch):
     for name in ("cpu", "numpy", "tolist"):
-        monkeypatch.setattr(
-            torch.Tensor, name, lambda self, name=name: (_ for _ in ()).throw(HostSyncError(name))
-        )
+        monkeypatch.setattr(torch.Tensor, name, lambda self, name=name: (_ for _ in ()).throw(HostSyncError(name)))
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,9 @@ def test_values_that_cannot_be_compared_are_refused(values, message):
         pruner.decide(1, 0, values)
 
 
-@pytest.mark.parametrize("bad", [{"rungs": []}, {"rungs": [2, 1]}, {"reduction_factor": 1}, {"rung_values": {7: ["fd"]}}])
+@pytest.mark.parametrize(
+    "bad", [{"rungs": []}, {"rungs": [2, 1]}, {"reduction_factor": 1}, {"rung_values": {7: ["fd"]}}]
+)
 def test_a_policy_that_makes_no_sense_is_refused(bad):
     with pytest.raises(ValueError, match="must"):
         ParetoPruner(**{"rungs": [0, 1], "reduction_factor": 2.0, **bad})

@@ -27,7 +27,10 @@ def test_the_ambient_space_is_what_the_readme_says():
 
 
 def test_a_folder_of_ones_own_comes_first_and_a_path_works(tmp_path):
-    space = write(tmp_path, parameters={"lr": {"low": 1e-4, "high": 1e-2, "log": True}, "mixing": {"choices": ["a", "b"]}})
+    space = write(
+        tmp_path,
+        parameters={"lr": {"low": 1e-4, "high": 1e-2, "log": True}, "mixing": {"choices": ["a", "b"]}},
+    )
     assert space.parameters == {"lr": Range(1e-4, 1e-2, log=True), "mixing": Choice(("a", "b"))}
     assert load_space(str(tmp_path / "mine.yaml"), settings=SETTINGS) == space
 

@@ -98,7 +98,8 @@ def test_a_storage_that_cannot_be_opened_is_one_sentence():
 def test_tpe_still_models_the_joint_space_beside_the_baseline(tmp_path):
     """A baseline has no searched parameters; without groups, that would switch the joint model off."""
     study = open_study(
-        tmp_path, lambda seed: optuna.samplers.TPESampler(multivariate=True, group=True, n_startup_trials=3, seed=seed)
+        tmp_path,
+        lambda seed: optuna.samplers.TPESampler(multivariate=True, group=True, n_startup_trials=3, seed=seed),
     )
     for number in range(6):
         study.ask(SPACE)

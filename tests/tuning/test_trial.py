@@ -36,10 +36,10 @@ def test_too_many_workers_say_how_many_fit():
 
 
 def test_the_root_cause_is_the_innermost_message():
-    class Outer(Exception):
+    class OuterError(Exception):
         worker_failures = {0: ValueError("the loss was not finite")}  # noqa: RUF012
 
-    assert root_cause(Outer("training failed")) == "ValueError: the loss was not finite"
+    assert root_cause(OuterError("training failed")) == "ValueError: the loss was not finite"
     chained = RuntimeError("outer")
     chained.__cause__ = OSError("disk full")
     assert root_cause(chained) == "OSError: disk full"

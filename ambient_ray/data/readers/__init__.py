@@ -58,11 +58,7 @@ def load_images(
         raise UnreadableFileError(f"{path} cannot be read: {error.strerror}") from error
     reader = _reader_of_file(path)
     if reader is None:
-        advice = (
-            " (for a single image, give the folder it is in)"
-            if path.suffix.lower() in picture_suffixes()
-            else ""
-        )
+        advice = " (for a single image, give the folder it is in)" if path.suffix.lower() in picture_suffixes() else ""
         raise UnknownFormatError(f"{path} is of no known format{advice}: expected {EXPECTED}")
     return reader(path, fit)
 

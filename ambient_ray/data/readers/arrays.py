@@ -36,16 +36,13 @@ def image_set_of_arrays(
     pixels = images.astype(np.uint8, copy=False)
     if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape[1:]:
         raise BadContentsError(
-            f"{where} holds images of shape {list(images.shape)}: "
-            "expected [N,H,W], or [N,H,W,C] with C = 1 or 3"
+            f"{where} holds images of shape {list(images.shape)}: expected [N,H,W], or [N,H,W,C] with C = 1 or 3"
         )
     if not len(images):
         raise NoImagesError(f"{where} holds no images: expected one or more")
     return ImageSet(
         images=fit_array(pixels, fit),
-        labels=None
-        if labels is None
-        else _labels(labels, len(images), where, len(class_names) or MAX_CLASSES),
+        labels=None if labels is None else _labels(labels, len(images), where, len(class_names) or MAX_CLASSES),
         ids=index_ids(len(images)),
         name=name,
         class_names=class_names,

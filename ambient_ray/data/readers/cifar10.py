@@ -83,9 +83,7 @@ def _members(path: Path) -> dict[str, bytes]:
 
 def _member(members: dict[str, bytes], name: str, path: Path) -> bytes:
     if name not in members:
-        raise BadContentsError(
-            f"{path} lacks {name}: the one tar archive that is read is cifar-10-binary.tar.gz"
-        )
+        raise BadContentsError(f"{path} lacks {name}: the one tar archive that is read is cifar-10-binary.tar.gz")
     return members.pop(name)
 
 
@@ -94,8 +92,7 @@ def _check_md5(path: Path, md5: str) -> None:
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != md5:
         raise ChecksumError(
-            f"{path} is not the published cifar-10-binary.tar.gz: "
-            f"its MD5 is {found}, not {md5}; fetch it again"
+            f"{path} is not the published cifar-10-binary.tar.gz: its MD5 is {found}, not {md5}; fetch it again"
         )
 
 

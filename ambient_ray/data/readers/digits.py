@@ -11,8 +11,6 @@ from .arrays import image_set_of_arrays
 
 def read_digits(fit: Fit) -> ImageSet:
     """Grey images [1797,8,8,1], their levels 0..16 spread over 0..255, labels 0..9; nothing is downloaded."""
-    held = import_module(
-        "sklearn.datasets"
-    ).load_digits()  # takes a second to import, so only where it is asked for
+    held = import_module("sklearn.datasets").load_digits()  # takes a second to import, so only where it is asked for
     images = np.rint(np.asarray(held.images) * (255 / 16)).astype(np.uint8)
     return image_set_of_arrays(images, np.asarray(held.target), where="digits", name="digits", fit=fit)

@@ -89,13 +89,9 @@ def read_array(path: Path) -> NDArray[np.uint8]:
     if len(data) < 4 or data[:2] != b"\0\0":
         raise BrokenFileError(str(path), "0 bytes long" if not data else "not an IDX file", advice)
     if data[2] != UINT8:
-        raise BadContentsError(
-            f"{path} holds IDX values of type 0x{data[2]:02x}: expected 0x08, unsigned bytes"
-        )
+        raise BadContentsError(f"{path} holds IDX values of type 0x{data[2]:02x}: expected 0x08, unsigned bytes")
     start = 4 + 4 * data[3]
-    shape = (
-        tuple(int(size) for size in np.frombuffer(data[4:start], dtype=">u4")) if len(data) >= start else ()
-    )
+    shape = tuple(int(size) for size in np.frombuffer(data[4:start], dtype=">u4")) if len(data) >= start else ()
     expected = start + int(np.prod(shape, dtype=object))
     if len(data) != expected:
         raise BrokenFileError(str(path), f"{len(data):,} bytes long, its header says {expected:,}", advice)

@@ -95,9 +95,7 @@ def _first_picture(
     raise NoImagesError(f"all {len(broken):,} images of {source.where} are broken; the first: {broken[0]}")
 
 
-def _read(
-    source: PictureSource, name: str, fit: Fit, formats: tuple[str, ...]
-) -> NDArray[np.uint8] | BrokenFileError:
+def _read(source: PictureSource, name: str, fit: Fit, formats: tuple[str, ...]) -> NDArray[np.uint8] | BrokenFileError:
     try:
         data = source.read(name)
     except BrokenFileError as error:

@@ -39,9 +39,7 @@ def read_zip(path: Path, fit: Fit, *, inside: str = "", skip_broken: bool = Fals
         entries = _entries(archive, path, inside)
         if not entries:
             raise NoImagesError(_nothing(archive, where, inside))
-        source = PictureSource(
-            where, _name(path, inside), arrange(entries, where), _reader(archive, where, entries)
-        )
+        source = PictureSource(where, _name(path, inside), arrange(entries, where), _reader(archive, where, entries))
         return read_pictures(source, fit, skip_broken=skip_broken)
 
 
@@ -70,9 +68,7 @@ def _entries(archive: zipfile.ZipFile, path: Path, inside: str) -> dict[str, zip
         if info.flag_bits & ENCRYPTED:
             raise BadContentsError(f"{path} is encrypted ({name}): make the zip without a password")
         if name[len(prefix) :] in entries:
-            raise BadContentsError(
-                f"{path} names {name} twice: make the zip again, each image under a name of its own"
-            )
+            raise BadContentsError(f"{path} names {name} twice: make the zip again, each image under a name of its own")
         entries[name[len(prefix) :]] = info
     return entries
 
@@ -82,9 +78,7 @@ def safe_name(name: str) -> str:
     return "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", ".", ".."))
 
 
-def _reader(
-    archive: zipfile.ZipFile, where: str, entries: dict[str, zipfile.ZipInfo]
-) -> Callable[[str], bytes]:
+def _reader(archive: zipfile.ZipFile, where: str, entries: dict[str, zipfile.ZipInfo]) -> Callable[[str], bytes]:
     def read(name: str) -> bytes:
         info = entries[name]
         if info.file_size > MAX_BYTES:
@@ -106,8 +100,7 @@ def _nothing(archive: zipfile.ZipFile, where: str, inside: str) -> str:
         return f"{where} does not exist: the zip holds {', '.join(tops[:8])}"
     held = f"other files ({len(files):,}, e.g. {files[0]})" if files else "nothing"
     return (
-        f"{where} holds no images, but {held}: "
-        "expected files such as .png or .jpg, directly or in one folder a class"
+        f"{where} holds no images, but {held}: expected files such as .png or .jpg, directly or in one folder a class"
     )
 
 

@@ -30,9 +30,7 @@ class Generator:
     scores: the scores of this checkpoint, as evaluated in the search; facts: how they were taken.
     """
 
-    def __init__(
-        self, denoiser: torch.nn.Module, config: Mapping[str, Any], samplers: Any, device: str
-    ) -> None:
+    def __init__(self, denoiser: torch.nn.Module, config: Mapping[str, Any], samplers: Any, device: str) -> None:
         """`samplers`: the module that has `latents` and `heun_sampler`."""
         self.config = dict(config)
         self.scores: dict[str, float] = dict(config.get("scores", {}))
@@ -127,9 +125,7 @@ class Generator:
         labels = None if classes is None else torch.from_numpy(classes).to(self.device)
         steps = self.config["sampler"]
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            x: torch.Tensor = self._samplers.heun_sampler(
-                self._denoiser, z.to(self.device), labels=labels, **steps
-            )
+            x: torch.Tensor = self._samplers.heun_sampler(self._denoiser, z.to(self.device), labels=labels, **steps)
         return x
 
     def _classes(
@@ -142,9 +138,7 @@ class Generator:
         if labels is None:
             return numbers % self.num_classes
         if len(labels) and (labels.min() < 0 or labels.max() >= self.num_classes):
-            raise ValueError(
-                f"labels must lie in 0..{self.num_classes - 1}, got {labels.min()}..{labels.max()}"
-            )
+            raise ValueError(f"labels must lie in 0..{self.num_classes - 1}, got {labels.min()}..{labels.max()}")
         return np.ascontiguousarray(labels)
 
 
