@@ -24,7 +24,7 @@ class GenerateError(UserError):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, or 2 after one sentence about bad input."""
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     try:
         generate(args)
     except UserError as error:
@@ -82,28 +82,29 @@ def _make_folder(folder: Path) -> None:
         raise GenerateError(f"{folder} cannot be written to: {error.strerror or error}") from error
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line: MODEL --n --to --grid --seed --label --tracking-uri."""
+    arguments = argparse.ArgumentParser(
         prog="ambient-generate",
         description="Write images from a registered model. Image j depends on the seed and j only.",
         epilog="example: ambient-generate models:/digits@champion --n 64 --to images --grid grid.png",
     )
-    parser.add_argument(
+    arguments.add_argument(
         "model",
         help="models:/NAME@champion, models:/NAME/3, runs:/RUN_ID/NAME, or a model's or checkpoint's folder",
     )
-    parser.add_argument("--n", type=int, default=64, help="how many images (default: 64)")
-    parser.add_argument("--to", type=Path, metavar="FOLDER", help="write PNG files here, named by index")
-    parser.add_argument("--grid", type=Path, metavar="FILE.png", help="write all images as one picture")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the latents (default: 0)")
-    parser.add_argument("--label", type=int, help="class of all images, for a model with classes")
-    parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
-    parser.add_argument(
+    arguments.add_argument("--n", type=int, default=64, help="how many images (default: 64)")
+    arguments.add_argument("--to", type=Path, metavar="FOLDER", help="write PNG files here, named by index")
+    arguments.add_argument("--grid", type=Path, metavar="FILE.png", help="write all images as one picture")
+    arguments.add_argument("--seed", type=int, default=0, help="seed of the latents (default: 0)")
+    arguments.add_argument("--label", type=int, help="class of all images, for a model with classes")
+    arguments.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    arguments.add_argument(
         "--tracking-uri",
         metavar="URI",
         help="where the registry is (default: MLFLOW_TRACKING_URI, else ./outputs/mlflow.db)",
     )
-    return parser
+    return arguments
 
 
 if __name__ == "__main__":

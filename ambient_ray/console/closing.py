@@ -1,5 +1,6 @@
 """What a search leaves behind: the table of its front, the sentence, and where to look."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -8,7 +9,7 @@ from rich.text import Text
 
 from ambient_ray.tuning.records import Candidate, Landscape, Objectives
 
-from .verdict import Verdict
+from .verdict import Match, Verdict, matches, memorization
 
 
 def front_table(land: Landscape, objectives: Objectives, champion: Candidate | None) -> Table:
@@ -39,6 +40,24 @@ def front_table(land: Landscape, objectives: Objectives, champion: Candidate | N
     return table
 
 
+def match_table(found: Sequence[Match], objectives: Objectives, tolerance: float) -> Table:
+    """DDPM's stops, each beside the least copying Ambient candidate at no worse a fidelity."""
+    table = Table(title=f"At the fidelity of each DDPM stop (within {tolerance:.0%})", title_justify="left")
+    for name in ("DDPM stopped at", objectives.fidelity, objectives.memorization):
+        table.add_column(name, justify="right")
+    table.add_column("least copying Ambient candidate")
+    for name in (objectives.fidelity, objectives.memorization):
+        table.add_column(name, justify="right")
+    table.add_column("Ambient copies")
+    for match in found:
+        ambient = match.ambient
+        where = f"{ambient.trial.label}, {ambient.rung.images_seen:,}" if ambient else "none comes as near"
+        scores = (f"{ambient.fidelity:.3g}", memorization(ambient, objectives)) if ambient else ("", "")
+        stop = (f"{match.ddpm.rung.images_seen:,}", f"{match.ddpm.fidelity:.3g}", memorization(match.ddpm, objectives))
+        table.add_row(*stop, where, *scores, match.word)
+    return table
+
+
 def load_lines(tracking_uri: str, model: str) -> str:
     """Three lines of Python that load the champion and draw from it."""
     return (
@@ -54,6 +73,7 @@ def print_closing(
     objectives: Objectives,
     verdict: Verdict,
     *,
+    tolerance: float,
     tracking_uri: str,
     model: str,
     version: int | None,
@@ -63,6 +83,8 @@ def print_closing(
     """Print the front, the answer, and where to look."""
     if land.front:
         console.print(front_table(land, objectives, verdict.champion))
+    if found := matches(land, objectives, tolerance):
+        console.print(match_table(found, objectives, tolerance))
     console.print(Text(verdict.sentence, style="bold"), soft_wrap=True)
     if land.reference is not None:
         console.print(

@@ -114,7 +114,8 @@ class Progress:
             for number in sorted(set(heard) - self._heard):
                 self._heard.add(number)
                 images, loss = heard[number]
-                self.say(f"trial {number} · {self._shown[number].label} · training: {images:,} images, loss {loss:.3f}")
+                doing = f"training: {images:,} images, loss {loss:.3f}" if images else "its worker is up"
+                self.say(f"trial {number} · {self._shown[number].label} · {doing}")
 
     def _scores(self, rung: RungRecord) -> str:
         parts = []

@@ -101,7 +101,7 @@ def search(prepared: Prepared) -> int:
             console.print(f"MLflow: {problem}", style="yellow", soft_wrap=True, highlight=False, markup=False)
     if finished or land.candidates:
         print_closing(
-            console, land, prepared.objectives, verdict,
+            console, land, prepared.objectives, verdict, tolerance=config.evaluation.tolerance,
             tracking_uri=prepared.store.uri, model=config.model_name, version=version,
             figure=_figure(prepared, land, verdict), output_dir=config.output_dir,
         )  # fmt: skip

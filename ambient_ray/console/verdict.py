@@ -49,21 +49,49 @@ def decide(land: Landscape, objectives: Objectives, tolerance: float) -> Verdict
         return Verdict(
             champion, ddpm, None, False,
             f"{matched} there is no Ambient candidate: none of those searched comes within the tolerance"
-            f" (DDPM itself: {_memorization(ddpm, objectives)}, {_where(ddpm)}).",
+            f" (DDPM itself: {memorization(ddpm, objectives)}, {_where(ddpm)}).",
         )  # fmt: skip
-    (a_low, a_high), (d_low, d_high) = _interval(ambient, objectives), _interval(ddpm, objectives)
-    separated = a_high < d_low or d_high < a_low
-    verdict = (
-        "no evidence of a difference (the intervals overlap)" if not separated
-        else "Ambient copies less" if ambient.memorization < ddpm.memorization else "Ambient copies more"
-    )  # fmt: skip
+    word = _word(ambient, ddpm, objectives)
+    separated = word != "no difference"
+    verdict = f"Ambient copies {word}" if separated else "no evidence of a difference (the intervals overlap)"
     sentence = (
-        f"{matched}, Ambient's memorization is {_memorization(ambient, objectives)}"
+        f"{matched}, Ambient's memorization is {memorization(ambient, objectives)}"
         f" ({ambient.trial.label}, {_where(ambient)})"
-        f" against DDPM's {_memorization(ddpm, objectives)} ({_where(ddpm)}): {verdict}."
+        f" against DDPM's {memorization(ddpm, objectives)} ({_where(ddpm)}): {verdict}."
         " One training run each, the best of many: not confirmed on fresh seeds."
     )
     return Verdict(champion, ddpm, ambient, separated, sentence)
+
+
+@dataclass(frozen=True)
+class Match:
+    """DDPM stopped at one of its rungs, and the least copying Ambient candidate at no worse a fidelity.
+
+    Attributes:
+        ddpm: the stop.
+        ambient: lowest memorization with fidelity within the tolerance of the stop's; None where there is none.
+        word: "less", "more" or "no difference" (intervals overlap) of Ambient's memorization; "" without a match.
+    """
+
+    ddpm: Candidate
+    ambient: Candidate | None
+    word: str
+
+
+def matches(land: Landscape, objectives: Objectives, tolerance: float) -> list[Match]:
+    """The comparison at the fidelity of every DDPM stop, in the order of training: early stopping is the rival."""
+    found = []
+    stops = [c for c in land.candidates if c.trial.arm == "ddpm"]
+    for stop in sorted(stops, key=lambda c: (c.trial.number, c.rung.rung)):
+        ours = [c for c in land.candidates if c.trial.arm == "ambient"]
+        best = _least_copying(ours, (1 + tolerance) * stop.fidelity)
+        found.append(Match(stop, best, _word(best, stop, objectives) if best else ""))
+    return found
+
+
+def _word(ambient: Candidate, ddpm: Candidate, objectives: Objectives) -> str:
+    (a_low, a_high), (d_low, d_high) = _interval(ambient, objectives), _interval(ddpm, objectives)
+    return "less" if a_high < d_low else "more" if d_high < a_low else "no difference"
 
 
 def _least_copying(candidates: Sequence[Candidate], limit: float) -> Candidate | None:
@@ -76,7 +104,8 @@ def _interval(candidate: Candidate, objectives: Objectives) -> tuple[float, floa
     return scores.get(f"{key}_low", scores[key]), scores.get(f"{key}_high", scores[key])
 
 
-def _memorization(candidate: Candidate, objectives: Objectives) -> str:
+def memorization(candidate: Candidate, objectives: Objectives) -> str:
+    """`.123 [.100, .150]`, value and 95 % interval."""
     low, high = _interval(candidate, objectives)
     return f"{candidate.memorization:.3f} [{low:.3f}, {high:.3f}]"
 

@@ -84,12 +84,17 @@ def front_figure(
 
 
 def _limits(axes: Axes, points: Sequence[FrontPoint], null: float | None) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     xs = sorted(p.fidelity for p in points)
     tops = [p.memorization for p in points] + [p.high for p in points if p.high is not None and p.on_front]
     tops += [null] if null is not None else []
     if xs[0] > 0 and xs[-1] / xs[0] > 8:
         axes.set_xscale("log")
         axes.set_xlim(xs[0] / 1.12, xs[-1] * 1.2)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         room = 0.06 * (xs[-1] - xs[0]) or 0.05 * abs(xs[0]) or 1.0
         axes.set_xlim(xs[0] - room, xs[-1] + 1.5 * room)

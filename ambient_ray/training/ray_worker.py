@@ -107,8 +107,12 @@ def train_worker(config: Mapping[str, Any]) -> None:
             folder, data (an object reference to `TrainingData`), judge, needed, cpus.
     """
     import ray
-    import torch
     from ray import train
+
+    context = train.get_context()
+    if context.get_world_rank() == 0:  # before the seconds of imports
+        config["judge"].beat.remote(config["number"], 0, math.nan)
+    import torch
 
     from .checkpoint import CheckpointMismatchError, read_checkpoint
     from .loop import run_trial
@@ -116,7 +120,6 @@ def train_worker(config: Mapping[str, Any]) -> None:
     from .trial import World
 
     torch.set_num_threads(max(1, int(config["cpus"])))
-    context = train.get_context()
     # Ray shows each worker its own GPUs only, so the first one is ours.
     device = torch.device("cuda", 0) if ray.get_gpu_ids() and torch.cuda.is_available() else torch.device("cpu")
     world = World(context.get_world_rank(), context.get_world_size(), device)

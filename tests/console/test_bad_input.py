@@ -68,7 +68,7 @@ OWN = ["dataset.n_train=6", "evaluation.features=pixels"]
         (["evaluation.features=nope"], "There is no feature extractor 'nope'"),
         (["evaluation.memorization=nope"], "nobody computes the score 'nope'"),
         (["backbone._target_=nope.Net"], "backbone._target_ nope.Net cannot be imported"),
-        (["backbone.block_out_channels=[8,8,8,8,8]"], "does not divide"),
+        (["backbone.block_out_channels=[8,8,8,8,8]"], "use 1 to 4 levels"),
         (["sampler._target_=optuna.samplers.Nope"], "sampler: optuna.samplers.Nope cannot be built"),
         (["search_space=nope"], "there is no such search space"),
         (["storage=nonsense://x"], "the study's storage nonsense://x cannot be opened"),

@@ -1,6 +1,6 @@
 """The sentence says no more than the intervals carry."""
 
-from ambient_ray.console.verdict import decide
+from ambient_ray.console.verdict import decide, matches
 from ambient_ray.tuning.records import Landscape, Objectives, RungRecord, TrialRecord
 
 OBJECTIVES = Objectives("fd", "f_mem")
@@ -60,3 +60,13 @@ def test_low_copying_at_bad_fidelity_wins_nothing():
 def test_without_a_baseline_nothing_is_claimed():
     assert "nothing can be compared" in verdict(trial(1, "ambient", (50, 0.1, 0.1))).sentence
     assert verdict().champion is None
+
+
+def test_every_ddpm_stop_is_compared_at_its_own_fidelity():
+    land = Landscape.of(
+        [trial(0, "ddpm", (90, 0.0, 0.01), (50, 0.4, 0.05), (40, 0.8, 0.05)), trial(1, "ambient", (52, 0.1, 0.05))],
+        OBJECTIVES,
+    )
+    first, second, third = matches(land, OBJECTIVES, 0.05)
+    assert (first.word, second.word, third.word) == ("more", "less", "")
+    assert third.ambient is None and second.ambient is not None and second.ambient.fidelity == 52
