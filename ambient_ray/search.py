@@ -15,6 +15,7 @@ def run(content: dict[str, Any]) -> int:
     from ambient_ray.console.configuration import validate
 
     config = validate(content)
+    print(f"study {config.study}: reading images, checking settings", flush=True)
     from ambient_ray.console.preparation import prepare
     from ambient_ray.console.session import announce, search
 

@@ -1,13 +1,10 @@
 """Everything that can be wrong with a search, found out before Ray starts; and all that its trials share."""
 
-import fcntl
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -15,15 +12,15 @@ import numpy as np
 from ambient_ray.data import ImageSet, Split, load_images, noise_bank, split
 from ambient_ray.errors import UserError
 from ambient_ray.tracking import TrackingStore, check_tracking, resolve_store
-from ambient_ray.training import TrainingData, TrainSettings
+from ambient_ray.training import TrainSettings
 from ambient_ray.training.settings import NETWORK_SETTINGS
-from ambient_ray.training.state import build_model, image_facts
 from ambient_ray.tuning.judge import RungPolicy
 from ambient_ray.tuning.records import Objectives
 from ambient_ray.tuning.space import Choice, Space, load_space
 from ambient_ray.tuning.study import Study
 from ambient_ray.tuning.trial import TrialShape
 
+from .checks import check_network, check_scores, check_space_values, check_writable, lock_study
 from .configuration import Configuration
 
 #: Settings that the search sets itself, so that no space may.
@@ -33,24 +30,8 @@ _NOT_SEARCHED = frozenset(
 _CLASSIFIED = frozenset({"digits"})
 
 
-class OutputFolderError(UserError):
-    """The output folder cannot be written."""
-
-
-class StudyBusyError(UserError):
-    """Another process searches this study already."""
-
-
 class SamplerError(UserError):
     """The search's sampler cannot be built, or cannot search two objectives."""
-
-
-class ImageShapeError(UserError):
-    """Images that the network cannot take."""
-
-
-class RungPolicyError(UserError):
-    """A rung is to be judged by a score that nobody computes."""
 
 
 @dataclass(frozen=True)
@@ -98,45 +79,10 @@ def this_node() -> dict[str, float]:
     return {"CPU": float(cores()), "GPU": float(torch.cuda.device_count())}
 
 
-def check_writable(folder: Path) -> None:
-    """Make the folder and write a file in it.
-
-    Raises:
-        OutputFolderError: with the reason.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OutputFolderError(f"output_dir={folder} cannot be written: {error.strerror or error}") from error
-
-
 def one_configuration(config: Configuration) -> Space:
     """The space of a single point: the training settings as they are, and no baseline beside them."""
     settings = train_settings(config).to_dict()
     return Space("one configuration", {}, {key: settings[key] for key in ("sigma_tn", "noisy_ratio", "mixing")})
-
-
-def lock_study(folder: Path) -> IO[str]:
-    """Take the study for this process. The system gives it back when the process ends, however it ends.
-
-    Raises:
-        StudyBusyError: another process has it.
-    """
-    file = (folder / "lock").open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.seek(0)
-        raise StudyBusyError(
-            f"study {folder.name!r} is being searched by process {file.read().strip() or 'unknown'} already;"
-            " wait for it, stop it, or choose another name with study="
-        ) from error
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
 
 
 def prepare(config: Configuration, space: Space | None = None) -> Prepared:
@@ -155,7 +101,7 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
         space = load_space(
             config.search_space, settings=searchable, folder=config.search_spaces, overrides=config.space
         )
-    _check_space_values(settings, space)
+    check_space_values(settings, space)
     shape = TrialShape(config.trial.workers, config.trial.cpus_per_worker, config.trial.gpus_per_worker)
     if not (config.address or os.environ.get("RAY_ADDRESS")):
         shape.concurrency([this_node()])
@@ -174,10 +120,10 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
         subsets = split(images, config.dataset.n_train, seed=config.seed)
         check_tracking(store.uri)
         extractor = _extractor(config, images)
-    _check_network(settings, subsets)
+    check_network(settings, subsets)
     objectives = _objectives(config, extractor.name)
     policy = _policy(config, objectives)
-    _check_scores(policy.needed(objectives), extractor.name, subsets)
+    check_scores(policy.needed(objectives), extractor.name, subsets)
     study = Study(config.study, config.storage_url, objectives, sampler)
     study.claim(_identity(config, settings, space, images, extractor, objectives))
     return Prepared(config, images, subsets, settings, space, objectives, policy, shape, study, store, extractor, lock)
@@ -217,30 +163,6 @@ def _import_network(backbone: Mapping[str, Any]) -> None:
     """Seconds of imports, while images are read and features learnt."""
     if str(backbone.get("_target_", "")).startswith("ambient_ray."):
         from diffusers import UNet2DModel  # noqa: F401
-
-
-def _check_network(settings: TrainSettings, subsets: Split) -> None:
-    """Build the network once, so that a wrong size stops the search here and not every trial."""
-    data = TrainingData(subsets.train, subsets.heldout)
-    _, height, width = subsets.train.shape
-    if height != width:
-        raise ImageShapeError(
-            f"the images are {width} x {height} and the network takes squares: set dataset.resolution, e.g."
-            f" dataset.resolution={min(height, width)}, for a centre crop"
-        )
-    build_model(settings, image_facts(settings, data), 0.5)
-
-
-def _check_space_values(settings: TrainSettings, space: Space) -> None:
-    """The corners of the space must be settings that can be trained."""
-    for baseline in space.baselines:
-        settings.overlaid({**space.fixed, **baseline})
-    for pick in (0, -1):
-        corner = {
-            name: p.choices[pick] if isinstance(p, Choice) else (p.low, p.high)[pick]
-            for name, p in space.parameters.items()
-        }
-        settings.overlaid({**space.fixed, **corner})
 
 
 def _sampler(config: Configuration) -> Callable[[int], Any]:
@@ -294,23 +216,6 @@ def _policy(config: Configuration, objectives: Objectives) -> RungPolicy:
         named = {"fd": objectives.fidelity}
         values = [[named.get(key, key) for key in keys] for keys in config.trial.rung_values]
     return RungPolicy(rungs, config.trial.reduction_factor, values)
-
-
-def _check_scores(needed: Sequence[str], extractor: str, subsets: Split) -> None:
-    """Every score that the search needs is one that a rung computes; scoring a handful of images shows the names."""
-    from ambient_ray.evaluation import PixelExtractor, References, evaluate, fidelity_key
-
-    few = [images.subset(range(min(4, len(images)))) for images in (subsets.train, subsets.heldout)]
-    pixels = PixelExtractor()
-    found = evaluate(few[1].images, pixels, References.build(pixels, *few, full=few[1])).values
-    own, other = fidelity_key(extractor), fidelity_key(pixels.name)
-    names = {name.replace(other, own) for name in found} | {"gap"}
-    for name in needed:
-        if name not in names:
-            shown = ", ".join(sorted(n for n in names if not n.endswith(("_low", "_high"))))
-            raise RungPolicyError(
-                f"nobody computes the score {name!r}, which the search is to minimise or judge by; there are {shown}"
-            )
 
 
 def _identity(

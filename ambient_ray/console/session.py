@@ -1,7 +1,6 @@
 """One search from start to end: Ray, the trials, the recording, the closing words."""
 
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,10 @@ from typing import Any
 from rich.console import Console
 
 from ambient_ray.tracking import DatasetFacts, RungScores, StudyRecorder
-from ambient_ray.tuning.records import Candidate, Landscape, RungRecord, TrialRecord
+from ambient_ray.tuning.records import Landscape, RungRecord, TrialRecord
 from ambient_ray.tuning.run import SearchPlan, run_search, start_ray
 
-from .closing import print_closing
+from .closing import draw_front, print_closing
 from .preparation import Prepared, bank_for, cores
 from .progress import Progress
 from .verdict import Verdict, decide
@@ -73,39 +72,47 @@ def announce(prepared: Prepared) -> None:
 
 def search(prepared: Prepared) -> int:
     """Run the search to its end and report. Returns the exit code: 0, or 130 after Ctrl-C."""
+    config, console, recorder = prepared.config, terminal(), StudyRecorder(prepared.store)
+    finished, version = False, None
+    try:
+        _start_recording(prepared, recorder)
+        finished = _run_trials(prepared, recorder, console)
+        land = prepared.study.landscape()
+        verdict = decide(land, prepared.objectives, config.evaluation.tolerance)
+        figure = draw_front(land, prepared.objectives, verdict.champion, config.folder / "front.png")
+        if finished:
+            version = _conclude(prepared, recorder, land, verdict, figure)
+    finally:
+        for problem in recorder.close(state="finished" if finished else "killed"):
+            console.print(f"MLflow: {problem}", style="yellow", soft_wrap=True, highlight=False, markup=False)
+    print_closing(
+        console, land, prepared.objectives, verdict, tolerance=config.evaluation.tolerance,
+        tracking_uri=prepared.store.uri, model=config.model_name, version=version,
+        figure=figure, output_dir=config.output_dir,
+    )  # fmt: skip
+    if not finished:
+        console.print("Stopped. All scored rungs are kept; the same command goes on:", highlight=False)
+        console.print(f"  {_command()}", soft_wrap=True, highlight=False, markup=False)
+    return 0 if finished else 130
+
+
+def _run_trials(prepared: Prepared, recorder: StudyRecorder, console: Console) -> bool:
+    """Run until the study is full; False after Ctrl-C."""
     import ray
 
-    config, study, console = prepared.config, prepared.study, terminal()
-    recorder = StudyRecorder(prepared.store)
-    _start_recording(prepared, recorder)
-    started, finished = time.monotonic(), False
+    config = prepared.config
+    progress = Progress(prepared.study, config.trials, tuple(config.trial.rungs), prepared.objectives, console)
     try:
-        progress = Progress(study, config.trials, tuple(config.trial.rungs), prepared.objectives, console)
         with progress:
             progress.say("starting Ray")
             start_ray(config.address, cores())
             plan = _plan(prepared, _shared(prepared))
-            run_search(study, plan, (_Tracked(recorder), progress), progress.watch)
-        finished = True
+            run_search(prepared.study, plan, (_Tracked(recorder), progress), progress.watch)
     except KeyboardInterrupt:
-        console.print("\nStopped. All scored rungs are kept; the same command goes on:", highlight=False)
-        console.print(f"  {_command()}", soft_wrap=True, highlight=False, markup=False)
+        return False
     finally:
         ray.shutdown()
-        land = study.landscape()
-        verdict = decide(land, prepared.objectives, config.evaluation.tolerance)
-        version = None
-        if finished:
-            version = _conclude(prepared, recorder, land, verdict, time.monotonic() - started)
-        for problem in recorder.close(state="finished" if finished else "killed"):
-            console.print(f"MLflow: {problem}", style="yellow", soft_wrap=True, highlight=False, markup=False)
-    if finished or land.candidates:
-        print_closing(
-            console, land, prepared.objectives, verdict, tolerance=config.evaluation.tolerance,
-            tracking_uri=prepared.store.uri, model=config.model_name, version=version,
-            figure=_figure(prepared, land, verdict), output_dir=config.output_dir,
-        )  # fmt: skip
-    return 0 if finished else 130
+    return True
 
 
 def _shared(prepared: Prepared) -> dict[str, Any]:
@@ -180,7 +187,7 @@ def _start_recording(prepared: Prepared, recorder: StudyRecorder) -> None:
 
 
 def _conclude(
-    prepared: Prepared, recorder: StudyRecorder, land: Landscape, verdict: Verdict, seconds: float
+    prepared: Prepared, recorder: StudyRecorder, land: Landscape, verdict: Verdict, figure: Path | None
 ) -> int | None:
     """Register the champion, log the front and the sentence; returns the model's version."""
     version = None
@@ -195,59 +202,18 @@ def _conclude(
             version = future.result(timeout=120)
         except Exception as error:
             print(f"MLflow: the champion could not be registered: {error}", file=sys.stderr)
-    figure = _figure(prepared, land, verdict)
     if figure is not None:
         recorder.log_file(figure)
     recorder.log_text(verdict.sentence + "\n", "answer.txt")
+    counts = {"front_size": len(land.front), "candidates": len(land.candidates)}
     recorder.finish(
-        {
-            "hypervolume": land.hypervolume, "front_size": len(land.front), "candidates": len(land.candidates),
-            "trials": len(prepared.study.trials()), "search_seconds": seconds,
-        },
-        note=verdict.sentence,
-    )  # fmt: skip
+        {"hypervolume": land.hypervolume, "trials": len(prepared.study.trials()), **counts}, note=verdict.sentence
+    )
     return version
 
 
 def _evidence(verdict: Verdict) -> dict[str, Any]:
     return {"sentence": verdict.sentence, "separated_from_ddpm": verdict.separated, "confirmed": False}
-
-
-def _figure(prepared: Prepared, land: Landscape, verdict: Verdict) -> Path | None:
-    """The front as a PNG in the study's folder."""
-    if not land.candidates:
-        return None
-    from ambient_ray.tracking.front_figure import FrontPoint, front_figure
-
-    champion, front = verdict.champion, set(map(_key, land.front))
-    points = [
-        FrontPoint(
-            fidelity=c.fidelity,
-            memorization=c.memorization,
-            low=c.rung.scores.get(f"{prepared.objectives.memorization}_low"),
-            high=c.rung.scores.get(f"{prepared.objectives.memorization}_high"),
-            arm=c.trial.arm,
-            trial=c.trial.number,
-            images_seen=c.rung.images_seen,
-            on_front=_key(c) in front,
-            champion=champion is not None and _key(c) == _key(champion),
-        )
-        for c in land.candidates
-    ]
-    path = prepared.config.folder / "front.png"
-    null = land.candidates[0].rung.scores.get(f"{prepared.objectives.memorization}_heldout")
-    front_figure(
-        points,
-        path,
-        fidelity=prepared.objectives.fidelity,
-        memorization=prepared.objectives.memorization,
-        null=null,
-    )
-    return path
-
-
-def _key(candidate: Candidate) -> tuple[int, int]:
-    return candidate.trial.number, candidate.rung.rung
 
 
 def _scores(rung: RungRecord) -> RungScores:

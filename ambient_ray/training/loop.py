@@ -14,7 +14,7 @@ from .meter import Meter, Progress, Reading
 from .scoring import Scored, Scorer, draw_samples, sample_labels, study_scorer
 from .settings import TrainSettings
 from .state import TrainState
-from .trial import Outcome, Reporter, RungResult, TrainingData, World
+from .trial import Outcome, Reporter, RungResult, TrainingData, World, checkpoint_name
 
 # Steps between two looks at whether training is still finite. The same on every rank, as the look is
 # collective.
@@ -127,7 +127,7 @@ class _Trial:
         scored = self.score(state.ema.model, samples)
         images = state.images_seen - (self.history[-1].images_seen if self.history else 0)
         speed = {"loss": trained.loss, "grad_norm": trained.grad_norm, "images_per_second": images / seconds}
-        folder = self.workdir / f"rung-{rung:02d}-{state.images_seen:09d}"
+        folder = self.workdir / checkpoint_name(rung, state.images_seen)
         scores = dict(scored.scores) | speed
         result = RungResult(rung, state.images_seen, scores, scored.facts, folder, time.monotonic() - began)
         self.history.append(result)

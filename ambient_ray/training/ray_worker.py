@@ -95,7 +95,9 @@ class RayReporter:
         return bool(ray.get(self._judge.decide.remote(self._number, self._arm, result.rung, dict(result.scores))))
 
     def _record(self, result: RungResult) -> dict[str, Any]:
-        name = f"rung-{result.rung:02d}-{result.images_seen:09d}"
+        from .trial import checkpoint_name
+
+        name = checkpoint_name(result.rung, result.images_seen)
         return {**result.to_dict(), "checkpoint": f"{self._folder}/{name}"}
 
 

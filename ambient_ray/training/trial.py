@@ -46,6 +46,11 @@ class World:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
+def checkpoint_name(rung: int, images_seen: int) -> str:
+    """The name of a rung's checkpoint folder; names sort in the order of training."""
+    return f"rung-{rung:02d}-{images_seen:09d}"
+
+
 @dataclass(frozen=True)
 class RungResult:
     """A scored checkpoint.

@@ -76,7 +76,7 @@ class Study:
     # -- settings ---------------------------------------------------------------------------------------------
 
     def claim(self, settings: Mapping[str, Any]) -> None:
-        """Remember the settings that make results comparable, or check that they are the same as before.
+        """Remember the settings that make results comparable, or check that they are those of the study's trials.
 
         Args:
             settings: flat {dotted key: plain value}.
@@ -86,7 +86,7 @@ class Study:
         """
         new = json.loads(json.dumps(dict(settings), sort_keys=True))
         old = self._study.user_attrs.get("settings")
-        if old is None:
+        if old is None or not self._trials():
             self._study.set_user_attr("settings", new)
             return
         for key in sorted({*old, *new}):

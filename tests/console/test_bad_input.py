@@ -9,8 +9,11 @@ from PIL import Image
 
 from ambient_ray import search
 from ambient_ray.console import session
+from ambient_ray.console.checks import StudyBusyError, lock_study
 from ambient_ray.console.command import ConfigurationError, guarded, load
-from ambient_ray.console.preparation import StudyBusyError, lock_study
+from ambient_ray.console.configuration import validate
+from ambient_ray.console.preparation import prepare
+from ambient_ray.tuning.space import load_space
 
 
 @pytest.fixture
@@ -130,12 +133,13 @@ def test_classifier_features_need_labels(answer, tmp_path):
 
 
 def test_a_study_cannot_be_continued_with_other_settings(answer, tmp_path):
-    # A dry run claims the study as a search does.
     idx = tmp_path / "train-images-idx3-ubyte.gz"
     pixels = np.random.default_rng(0).integers(0, 255, (20, 8, 8), dtype=np.uint8)
     idx.write_bytes(gzip.compress(struct.pack(">4I", 2051, 20, 8, 8) + pixels.tobytes()))
     common = [f"dataset.path={idx}", *OWN, "dry_run=true"]
     assert answer(*common)[0] == 0
+    config = validate(load("search", [f"output_dir={tmp_path}/out", *common, "backbone=unet_small"]))
+    prepare(config).study.ask(load_space("ambient", settings=frozenset({"sigma_tn", "noisy_ratio", "mixing"})))
     assert answer(*common, "trials=99")[0] == 0
     code, err = answer(*common, "training.lr=0.5")
     assert code == 2 and "training.lr=" in err and "is now given 0.5" in err

@@ -85,9 +85,18 @@ def test_a_trial_that_failed_late_keeps_its_earlier_rungs_as_candidates(tmp_path
 
 def test_changed_settings_are_refused_by_name(tmp_path):
     open_study(tmp_path).claim({"training.lr": 0.001, "dataset.n_train": 300})
+    open_study(tmp_path).ask(SPACE)
     open_study(tmp_path).claim({"dataset.n_train": 300, "training.lr": 0.001})
     with pytest.raises(StudySettingsChangedError, match=r"training.lr=0.001 and is now given 0.002"):
         open_study(tmp_path).claim({"training.lr": 0.002, "dataset.n_train": 300})
+
+
+def test_without_trials_there_is_nothing_to_mix_so_settings_may_change(tmp_path):
+    open_study(tmp_path).claim({"training.lr": 0.001})
+    open_study(tmp_path).claim({"training.lr": 0.002})
+    open_study(tmp_path).ask(SPACE)
+    with pytest.raises(StudySettingsChangedError, match=r"training.lr=0.002"):
+        open_study(tmp_path).claim({"training.lr": 0.001})
 
 
 def test_a_storage_that_cannot_be_opened_is_one_sentence():

@@ -1,0 +1,86 @@
+"""Tune's view of a study: nothing is lost, nothing counts twice, nobody stays RUNNING."""
+
+from ambient_ray.tuning.records import Objectives, RungRecord
+from ambient_ray.tuning.searcher import StudySearcher
+from ambient_ray.tuning.space import Range, Space
+from ambient_ray.tuning.study import Study
+
+OBJECTIVES = Objectives("fd", "f_mem")
+SPACE = Space("s", {"sigma_tn": Range(0.1, 1.0)}, {"mixing": "set_split"}, ({"sigma_tn": 0.0},))
+RUNGS = (10, 20, 40)
+
+
+class Witness:
+    def __init__(self):
+        self.events = []
+
+    def trial_started(self, trial, resumed):
+        self.events.append(("started", trial.number, resumed))
+
+    def rung_scored(self, trial, rung):
+        self.events.append(("rung", trial.number, rung.rung))
+
+    def trial_ended(self, trial):
+        self.events.append(("ended", trial.number, trial.state))
+
+
+def searcher(tmp_path, witness, unfinished=()):
+    study = Study("faces", f"journal:{tmp_path}/study.journal", OBJECTIVES)
+    return study, StudySearcher(study, SPACE, {"uid": study.uid}, RUNGS, unfinished, (witness,))
+
+
+def rung(index):
+    return RungRecord(index, RUNGS[index], {"fd": 90.0 - index, "f_mem": 0.1 * index}, {}, "c").to_dict()
+
+
+def test_a_rung_that_is_told_twice_counts_once(tmp_path):
+    witness = Witness()
+    study, tune = searcher(tmp_path, witness)
+    config = tune.suggest("a")
+    assert (config["number"], config["arm"], config["shared"]) == (0, "ddpm", {"uid": study.uid})
+    tune.on_trial_result("a", {"rungs": [rung(0)]})
+    tune.on_trial_result("a", {"rungs": [rung(0), rung(1)]})
+    tune.on_trial_result("a", {"state": "finished", "reason": ""})
+    tune.on_trial_complete("a", {"state": "finished"})
+    assert witness.events == [
+        ("started", 0, False), ("rung", 0, 0), ("rung", 0, 1), ("ended", 0, "finished"),
+    ]  # fmt: skip
+
+
+def test_a_driver_that_dies_without_a_word_is_a_failed_trial(tmp_path):
+    witness = Witness()
+    study, tune = searcher(tmp_path, witness)
+    tune.suggest("a")
+    tune.on_trial_complete("a", None, error=True)
+    assert study.trial(0).state == "failed" and "without a word" in study.trial(0).reason
+    assert study.running() == []
+
+
+def test_trials_of_a_dead_search_come_first_under_their_own_numbers(tmp_path):
+    study, tune = searcher(tmp_path, Witness())
+    for name in "abc":
+        tune.suggest(name)
+    tune.on_trial_result("b", {"rungs": [rung(0)]})
+    tune.on_trial_result("b", {"state": "stopped"})
+    witness = Witness()
+    study, tune = searcher(tmp_path, witness, study.running())
+    configs = [tune.suggest(name) for name in "xyz"]
+    assert [config["number"] for config in configs] == [0, 2, 3]
+    assert [resumed for _, _, resumed in witness.events] == [True, True, False]
+    assert configs[0]["settings"] == {"sigma_tn": 0.0, "mixing": "set_split"}
+
+
+def test_a_stopped_trial_says_where_and_how_much_it_was_spared(tmp_path):
+    study, tune = searcher(tmp_path, Witness())
+    tune.suggest("a")
+    tune.on_trial_result("a", {"rungs": [rung(0)]})
+    tune.on_trial_result("a", {"state": "stopped", "reason": "whatever"})
+    assert study.trial(0).reason == "dominated at rung 1 of 3"
+    assert study._trials()[0].constraints == {"stopped": 0.75}
+
+
+def test_tune_pickles_nothing_of_it(tmp_path):
+    import pickle
+
+    _, tune = searcher(tmp_path, Witness())
+    assert pickle.loads(pickle.dumps(tune)).__dict__ == {}
