@@ -16,17 +16,9 @@ def run(content: dict[str, Any]) -> int:
 
     config = validate(content)
     print(f"study {config.study}: reading images, checking settings", flush=True)
-    from ambient_ray.console.preparation import prepare
-    from ambient_ray.console.session import announce, search
+    from ambient_ray.console.session import conduct
 
-    prepared = prepare(config)
-    announce(prepared)
-    if config.dry_run:
-        from ambient_ray.console.estimate import print_estimate
-
-        print_estimate(prepared)
-        return 0
-    return search(prepared)
+    return conduct(config)
 
 
 def main() -> None:

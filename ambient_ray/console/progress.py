@@ -108,7 +108,11 @@ class Progress:
 
     def _listen(self, beats: Beats) -> None:
         while not self._quit.wait(1.0):
-            heard = beats()
+            try:
+                heard = beats()
+            except Exception as error:  # a display must not end a search; trials report through Train all the same
+                self.say(f"no more heartbeats: {error}")
+                return
             with self._lock:
                 self._beats = heard
             for number in sorted(set(heard) - self._heard):

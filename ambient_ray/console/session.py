@@ -10,9 +10,12 @@ from rich.console import Console
 from ambient_ray.tracking import DatasetFacts, RungScores, StudyRecorder
 from ambient_ray.tuning.records import Landscape, RungRecord, TrialRecord
 from ambient_ray.tuning.run import SearchPlan, run_search, start_ray
+from ambient_ray.tuning.space import Space
 
 from .closing import draw_front, print_closing
-from .preparation import Prepared, bank_for, cores
+from .configuration import Configuration
+from .estimate import print_estimate
+from .preparation import Prepared, bank_for, cores, prepare
 from .progress import Progress
 from .verdict import Verdict, decide
 
@@ -36,6 +39,21 @@ class _Tracked:
 
     def trial_ended(self, trial: TrialRecord) -> None:
         self._recorder.trial_ended(trial.number, trial.state, trial.reason)
+
+
+def conduct(config: Configuration, space: Space | None = None) -> int:
+    """Prepare, announce, and search, or only estimate where `dry_run` is set; returns the exit code.
+
+    Args:
+        config: validated.
+        space: what is searched, instead of the one that `config.search_space` names.
+    """
+    prepared = prepare(config, space)
+    announce(prepared)
+    if config.dry_run:
+        print_estimate(prepared)
+        return 0
+    return search(prepared)
 
 
 def terminal() -> Console:
