@@ -54,6 +54,8 @@ def start(folder, *overrides, module="search"):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         bufsize=1,
+        # A shell's background job ignores SIGINT, and so would all that it starts, these searches too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
