@@ -90,11 +90,13 @@ def check_space_values(settings: TrainSettings, space: Space) -> None:
         settings.overlaid({**space.fixed, **corner})
 
 
-def check_scores(needed: Sequence[str], extractor: str, subsets: Split) -> None:
+def check_scores(needed: Sequence[str], extractor: str, subsets: Split, reference: str) -> None:
     """Every score that the search needs is one that a rung computes; scoring a handful of images shows the names."""
     few = [images.subset(range(min(4, len(images)))) for images in (subsets.train, subsets.heldout)]
     pixels = PixelExtractor()
-    found = evaluate(few[1].images, pixels, References.build(pixels, *few, full=few[1])).values
+    found = evaluate(
+        few[1].images, pixels, References.build(pixels, *few, full=few[1] if reference == "full" else None)
+    ).values
     own, other = fidelity_key(extractor), fidelity_key(pixels.name)
     names = {name.replace(other, own) for name in found} | {"gap"}
     for name in needed:

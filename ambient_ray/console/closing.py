@@ -114,8 +114,8 @@ def print_closing(
     console.print(Text(verdict.sentence, style="bold"), soft_wrap=True)
     if land.reference is not None:
         console.print(
-            f"Hypervolume {land.hypervolume:.4g}, bounded by {objectives.fidelity} {land.reference[0]:.4g} (DDPM at its"
-            f" first rung) and {objectives.memorization} {land.reference[1]:g}; {len(land.candidates)} candidates.",
+            f"Hypervolume {land.hypervolume:.4g}, bounded by {objectives.fidelity} {land.reference[0]:.4g}"
+            f" ({'DDPM' if verdict.ddpm else 'the worst'} at its first rung) and {objectives.memorization} {land.reference[1]:g}; {len(land.candidates)} candidates.",
             soft_wrap=True, highlight=False,
         )  # fmt: skip
     if figure is not None:

@@ -123,7 +123,7 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
     check_network(settings, subsets)
     objectives = _objectives(config, extractor.name)
     policy = _policy(config, objectives)
-    check_scores(policy.needed(objectives), extractor.name, subsets)
+    check_scores(policy.needed(objectives), extractor.name, subsets, config.evaluation.reference)
     study = Study(config.study, config.storage_url, objectives, sampler)
     study.claim(_identity(config, settings, space, images, extractor, objectives))
     return Prepared(config, images, subsets, settings, space, objectives, policy, shape, study, store, extractor, lock)

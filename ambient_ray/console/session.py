@@ -124,6 +124,8 @@ def _run_trials(prepared: Prepared, recorder: StudyRecorder, console: Console) -
         with progress:
             progress.say("starting Ray")
             start_ray(config.address, cores())
+            real = len(prepared.subsets.train) + len(prepared.subsets.heldout)
+            progress.say(f"{prepared.extractor.name} features of {real:,} real images")
             plan = _plan(prepared, _shared(prepared))
             run_search(prepared.study, plan, (_Tracked(recorder), progress), progress.watch)
     except KeyboardInterrupt:
@@ -140,13 +142,13 @@ def _shared(prepared: Prepared) -> dict[str, Any]:
     from ambient_ray.evaluation import EvaluationSettings, References
     from ambient_ray.training import TrainingData
 
-    subsets = prepared.subsets
+    subsets, reference = prepared.subsets, prepared.config.evaluation.reference
     references = References.build(
         prepared.extractor,
         subsets.train,
         subsets.heldout,
-        full=prepared.images,
-        settings=EvaluationSettings(reference=prepared.config.evaluation.reference, mirror=prepared.settings.flip),
+        full=prepared.images if reference == "full" else None,
+        settings=EvaluationSettings(reference=reference, mirror=prepared.settings.flip),
     )
     data = TrainingData(
         train=subsets.train, heldout=subsets.heldout, noise_bank=bank_for(prepared),

@@ -11,8 +11,8 @@ class Verdict:
     """The comparison at matched fidelity.
 
     Attributes:
-        champion: lowest memorization among the candidates whose fidelity is within the tolerance of DDPM's best; of
-            equals the one with the better fidelity. None when DDPM has no score yet.
+        champion: lowest memorization among the candidates whose fidelity is within the tolerance of DDPM's best (of the
+            best there is, in a study without DDPM); of equals the one with the better fidelity. None without candidates.
         ddpm: the same rule among DDPM's own rungs (so that its early stops compete).
         ambient: the same rule among Ambient candidates; None when none is within the tolerance.
         separated: the 95 % intervals of the two memorizations do not overlap.
@@ -36,8 +36,9 @@ def decide(land: Landscape, objectives: Objectives, tolerance: float) -> Verdict
     """
     ddpm_all = [c for c in land.candidates if c.trial.arm == "ddpm"]
     if not ddpm_all:
-        best = min(land.front, key=lambda c: (c.memorization, c.fidelity), default=None)
-        return Verdict(None, None, best, False, "No DDPM baseline has been scored, so nothing can be compared yet.")
+        limit = (1 + tolerance) * min((c.fidelity for c in land.candidates), default=0.0)
+        best = _least_copying(land.candidates, limit)
+        return Verdict(best, None, best, False, "No DDPM baseline has been scored, so nothing can be compared yet.")
     limit = (1 + tolerance) * min(c.fidelity for c in ddpm_all)
     ddpm = _least_copying(ddpm_all, limit)
     ambient = _least_copying([c for c in land.candidates if c.trial.arm == "ambient"], limit)

@@ -58,7 +58,9 @@ def test_low_copying_at_bad_fidelity_wins_nothing():
 
 
 def test_without_a_baseline_nothing_is_claimed():
-    assert "nothing can be compared" in verdict(trial(1, "ambient", (50, 0.1, 0.1))).sentence
+    found = verdict(trial(1, "ambient", (90, 0.0, 0.1), (50, 0.1, 0.1)))
+    assert "nothing can be compared" in found.sentence and not found.separated
+    assert found.champion is not None and found.champion.fidelity == 50
     assert verdict().champion is None
 
 

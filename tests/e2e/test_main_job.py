@@ -234,3 +234,4 @@ def test_two_workers_train_one_configuration(tmp_path):
     )
     assert code == 0, out
     assert "rung 2/2" in out and "finished" in out
+    assert "version 1 of the model pair" in out
