@@ -113,11 +113,13 @@ def print_closing(
         console.print(match_table(found, objectives, tolerance))
     console.print(Text(verdict.sentence, style="bold"), soft_wrap=True)
     if land.reference is not None:
+        whose = "DDPM" if verdict.ddpm else "the worst"
         console.print(
-            f"Hypervolume {land.hypervolume:.4g}, bounded by {objectives.fidelity} {land.reference[0]:.4g}"
-            f" ({'DDPM' if verdict.ddpm else 'the worst'} at its first rung) and {objectives.memorization} {land.reference[1]:g}; {len(land.candidates)} candidates.",
-            soft_wrap=True, highlight=False,
-        )  # fmt: skip
+            f"Hypervolume {land.hypervolume:.4g}, bounded by {objectives.fidelity} {land.reference[0]:.4g} ({whose} at its"
+            f" first rung) and {objectives.memorization} {land.reference[1]:g}; {len(land.candidates)} candidates.",
+            soft_wrap=True,
+            highlight=False,
+        )
     if figure is not None:
         console.print(Text(f"Front as a picture: {figure}"), soft_wrap=True)
     default = tracking_uri == f"sqlite:///{output_dir / 'mlflow.db'}" and output_dir == Path("outputs").absolute()

@@ -11,8 +11,8 @@ class Verdict:
     """The comparison at matched fidelity.
 
     Attributes:
-        champion: lowest memorization among the candidates whose fidelity is within the tolerance of DDPM's best (of the
-            best there is, in a study without DDPM); of equals the one with the better fidelity. None without candidates.
+        champion: lowest memorization among the candidates whose fidelity is within the tolerance of DDPM's best
+            (of the best there is, in a study without DDPM); of equals the better fidelity. None without candidates.
         ddpm: the same rule among DDPM's own rungs (so that its early stops compete).
         ambient: the same rule among Ambient candidates; None when none is within the tolerance.
         separated: the 95 % intervals of the two memorizations do not overlap.
