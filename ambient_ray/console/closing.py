@@ -114,9 +114,10 @@ def print_closing(
     console.print(Text(verdict.sentence, style="bold"), soft_wrap=True)
     if land.reference is not None:
         whose = "DDPM" if verdict.ddpm else "the worst"
+        bounds = f"{objectives.fidelity} {land.reference[0]:.4g} ({whose} at its first rung)"
         console.print(
-            f"Hypervolume {land.hypervolume:.4g}, bounded by {objectives.fidelity} {land.reference[0]:.4g} ({whose} at its"
-            f" first rung) and {objectives.memorization} {land.reference[1]:g}; {len(land.candidates)} candidates.",
+            f"Hypervolume {land.hypervolume:.4g}, bounded by {bounds} and {objectives.memorization}"
+            f" {land.reference[1]:g}; {len(land.candidates)} candidates.",
             soft_wrap=True,
             highlight=False,
         )
