@@ -21,6 +21,7 @@ from ambient_ray.tuning.study import Study
 from ambient_ray.tuning.trial import TrialShape
 
 from .checks import check_network, check_scores, check_space_values, check_writable, lock_study
+from .command import load
 from .configuration import Configuration
 
 #: Settings that the search sets itself, so that no space may.
@@ -120,6 +121,7 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
         subsets = split(images, config.dataset.n_train, seed=config.seed)
         check_tracking(store.uri)
         extractor = _extractor(config, images)
+    settings = TrainSettings.from_dict({**settings.to_dict(), "backbone": network(config, images.shape[-1])})
     check_network(settings, subsets)
     objectives = _objectives(config, extractor.name)
     policy = _policy(config, objectives)
@@ -159,9 +161,19 @@ def precision(config: Configuration) -> str:
     return "bf16" if native else "fp32"
 
 
+def network(config: Configuration, resolution: int) -> dict[str, Any]:
+    """The backbone's configuration; `auto` is one of those that ship, by the images' resolution in pixels."""
+    if config.backbone.get("_target_") != "auto":
+        return dict(config.backbone)
+    sizes = {8: "dit_digits", 16: "unet_small", 32: "unet_medium"}
+    name = next((name for size, name in sizes.items() if resolution <= size), "unet_paper")
+    chosen: dict[str, Any] = load("search", [f"backbone={name}"])["backbone"]
+    return chosen
+
+
 def _import_network(backbone: Mapping[str, Any]) -> None:
     """Seconds of imports, while images are read and features learnt."""
-    if str(backbone.get("_target_", "")).startswith("ambient_ray."):
+    if str(backbone.get("_target_", "")).startswith(("ambient_ray.", "auto")):
         from diffusers import UNet2DModel  # noqa: F401
 
 
@@ -240,7 +252,7 @@ def _identity(
         "trial.rungs": list(config.trial.rungs),
     }
     flat |= {f"space.{key}": value for key, value in space.describe().items()}
-    flat |= {f"backbone.{key}": value for key, value in config.backbone.items()}
+    flat |= {f"backbone.{key}": value for key, value in settings.backbone.items()}
     flat |= {f"training.{key}": value for key, value in settings.to_dict().items() if key not in _NOT_SEARCHED}
     flat |= {
         f"evaluation.{key}": value for key, value in settings.to_dict().items() if key in {"samples", "sample_steps"}

@@ -19,6 +19,8 @@ from .preparation import Prepared, bank_for, cores, prepare
 from .progress import Progress
 from .verdict import Verdict, decide
 
+_SHORT = 500_000  # training images; the shortest preset for larger images has twice as many
+
 
 class _Tracked:
     """Hands a search's events to MLflow's one writer."""
@@ -81,6 +83,11 @@ def announce(prepared: Prepared) -> None:
         f"{f', {len(done)} kept from before' if done else ''}",
         markup=False,
     )  # fmt: skip
+    if prepared.images.shape[-1] > 8 and config.trial.rungs[-1] < _SHORT:
+        say(
+            f"note: {config.trial.rungs[-1]:,} training images suit 8x8 digits; larger images want more before anything"
+            " is copied, see trial.rungs and the presets"
+        )
     say(
         f"objectives {prepared.objectives.fidelity} and {prepared.objectives.memorization}, both minimised;"
         f" a trial is {shape.workers} worker(s) of {shape.cpus:g} CPUs and {shape.gpus:g} GPUs",
@@ -190,7 +197,7 @@ def _start_recording(prepared: Prepared, recorder: StudyRecorder) -> None:
     )  # fmt: skip
     recorder.start(
         config.study,
-        config.model_dump(mode="json"),
+        config.model_dump(mode="json") | {"backbone": dict(prepared.settings.backbone)},
         dataset=facts,
         train_images=subsets.train.images,
     )

@@ -6,8 +6,9 @@ import pytest
 
 from ambient_ray.console.command import ConfigurationError, load
 from ambient_ray.console.configuration import validate
+from ambient_ray.console.preparation import network, train_settings
 
-PRESETS = ("digits",)
+PRESETS = ("digits", "fashion", "cifar10", "tiny_imagenet", "ffhq64", "ffhq64_paper")
 
 
 @pytest.mark.parametrize(
@@ -36,11 +37,19 @@ def test_bad_input_is_one_sentence(override, message):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_composes(preset):
-    assert validate(load("search", [f"+preset={preset}"])).trials >= 1
+    config = validate(load("search", [f"+preset={preset}", *([] if preset == "digits" else ["dataset.path=/data"])]))
+    assert train_settings(config).rungs == tuple(config.trial.rungs)
 
 
 def test_the_digits_preset_is_the_default():
-    assert load("search", ["+preset=digits"]) == load("search")
+    default, preset = load("search"), load("search", ["+preset=digits"])
+    default["backbone"] = network(validate(default), 8)
+    assert preset == default
+
+
+@pytest.mark.parametrize(("resolution", "widths"), [(16, [32, 64]), (28, [64, 128, 128]), (64, [128, 256, 256, 256])])
+def test_larger_images_get_a_larger_network_by_themselves(resolution, widths):
+    assert network(validate(load("search", ["dataset.path=/data"])), resolution)["block_out_channels"] == widths
 
 
 def test_the_commands_of_the_design_compose():
