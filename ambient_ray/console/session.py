@@ -130,7 +130,7 @@ def _run_trials(prepared: Prepared, recorder: StudyRecorder, console: Console) -
     try:
         with progress:
             progress.say("starting Ray")
-            start_ray(config.address, cores())
+            start_ray(config.address, cores(), _data_bytes(prepared))
             real = len(prepared.subsets.train) + len(prepared.subsets.heldout)
             progress.say(f"{prepared.extractor.name} features of {real:,} real images")
             plan = _plan(prepared, _shared(prepared))
@@ -140,6 +140,13 @@ def _run_trials(prepared: Prepared, recorder: StudyRecorder, console: Console) -
     finally:
         ray.shutdown()
     return True
+
+
+def _data_bytes(prepared: Prepared) -> int:
+    """Roughly what `_shared` puts into the object store: images, noise bank, features of up to 2,048 float32."""
+    noises = 1 if prepared.settings.noise_draws == "inf" else int(prepared.settings.noise_draws)
+    per_image = int(prepared.images.images[0].nbytes)
+    return 2 * len(prepared.images) * (per_image + 8192) + 4 * noises * len(prepared.subsets.train) * per_image
 
 
 def _shared(prepared: Prepared) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from .trial import TrialShape, drive_trial
 # Ray reads these when it is imported; the user's own settings win. (Reasons: Tune's result loggers and its
 # Ctrl-C handler would do our work a second time; starvation must show, but a busy machine is not starved.)
 ENVIRONMENT = {
-    "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
@@ -27,6 +26,11 @@ ENVIRONMENT = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
 }
+
+
+# For a cluster of this process's own, gone when it ends: nobody takes the machine away, and no token file is left in
+# the user's home that would turn authentication on for the next `ray start`. A cluster that is joined has its rules.
+LOCAL = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_AUTH_MODE": "disabled"}
 
 
 class ClusterError(UserError):
@@ -59,8 +63,13 @@ class SearchPlan:
     max_failures: int = 1
 
 
-def start_ray(address: str | None, cpus: int) -> list[dict[str, float]]:
+def start_ray(address: str | None, cpus: int, data_bytes: int = 0) -> list[dict[str, float]]:
     """Join the cluster at `address` (or RAY_ADDRESS), or start one on this machine.
+
+    Args:
+        address: None, "local", or a cluster's.
+        cpus: cores of a cluster that is started here.
+        data_bytes: what the trials will share, so that its object store holds it.
 
     Returns:
         The resources of each living node.
@@ -68,22 +77,22 @@ def start_ray(address: str | None, cpus: int) -> list[dict[str, float]]:
     Raises:
         ClusterError: the address does not answer.
     """
-    for key, value in ENVIRONMENT.items():
+    address = address or os.environ.get("RAY_ADDRESS")
+    joins = bool(address) and address != "local"
+    for key, value in (ENVIRONMENT if joins else ENVIRONMENT | LOCAL).items():
         os.environ.setdefault(key, value)
     import ray
 
-    address = address or os.environ.get("RAY_ADDRESS")
     common: dict[str, Any] = {"namespace": "ambient_ray", "log_to_driver": False, "logging_level": "ERROR"}
     try:
-        if address and address != "local":
+        if joins:
             ray.init(address=address, **common)
         else:
-            os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody takes this machine away
             ray.init(
                 address="local",
                 num_cpus=cpus,
                 include_dashboard=False,
-                object_store_memory=256 * 2**20,
+                object_store_memory=256 * 2**20 + 2 * data_bytes,
                 **common,
             )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
