@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,20 @@ def test_command(command):
         assert parser().parse_args(words[3:]).n == 64
     else:
         assert command == 'eval "$(ambient-search --shell-completion install=bash)"'
+
+
+@pytest.mark.timeout(120)
+def test_the_default_search_as_a_process_says_what_it_needs(tmp_path):
+    command = [sys.executable, "-m", "ambient_ray.search", "dry_run=true", f"output_dir={tmp_path}/out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    for expected in (
+        "12 of 12 trials to run over ambient",
+        "trials at once:",
+        "a trial that is never stopped takes",
+        "GB in",
+    ):
+        assert expected in done.stdout
 
 
 def test_tab_completion_installs(monkeypatch, capsys):

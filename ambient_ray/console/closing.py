@@ -124,6 +124,7 @@ def print_closing(
     if figure is not None:
         console.print(Text(f"Front as a picture: {figure}"), soft_wrap=True)
     default = tracking_uri == f"sqlite:///{output_dir / 'mlflow.db'}" and output_dir == Path("outputs").absolute()
+    default = default and Path("Makefile").is_file()  # in the project's checkout
     look = "make ui" if default else f"mlflow ui --backend-store-uri {tracking_uri}"
     console.print(Text(f"All runs, pictures and models: {look}"), soft_wrap=True)
     if version is not None:

@@ -5,9 +5,11 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import resources
 from typing import IO, Any
 
 import numpy as np
+import yaml
 
 from ambient_ray.data import ImageSet, Split, load_images, noise_bank, split
 from ambient_ray.errors import UserError
@@ -21,7 +23,6 @@ from ambient_ray.tuning.study import Study
 from ambient_ray.tuning.trial import TrialShape
 
 from .checks import check_network, check_scores, check_space_values, check_writable, lock_study
-from .command import load
 from .configuration import Configuration
 
 #: Settings that the search sets itself, so that no space may.
@@ -167,8 +168,9 @@ def network(config: Configuration, resolution: int) -> dict[str, Any]:
         return dict(config.backbone)
     sizes = {8: "dit_digits", 16: "unet_small", 32: "unet_medium"}
     name = next((name for size, name in sizes.items() if resolution <= size), "unet_paper")
-    chosen: dict[str, Any] = load("search", [f"backbone={name}"])["backbone"]
-    return chosen
+    # Read as a file: Hydra composes once a process, and has done so.
+    shipped = resources.files("ambient_ray.conf") / "backbone" / f"{name}.yaml"
+    return dict(yaml.safe_load(shipped.read_text()))
 
 
 def _import_network(backbone: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Run a study's trials over a Ray cluster until it holds as many as wanted."""
 
 import os
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,7 +79,9 @@ def start_ray(address: str | None, cpus: int, data_bytes: int = 0) -> list[dict[
         ClusterError: the address does not answer.
     """
     address = address or os.environ.get("RAY_ADDRESS")
-    joins = bool(address) and address != "local"
+    joins = address is not None and address not in ("", "local")
+    if address and joins:
+        check_cluster(address)
     for key, value in (ENVIRONMENT if joins else ENVIRONMENT | LOCAL).items():
         os.environ.setdefault(key, value)
     import ray
@@ -103,6 +106,24 @@ def start_ray(address: str | None, cpus: int, data_bytes: int = 0) -> list[dict[
     # how many two trials have. What matters to a trial comes back as its error.
     ray._private.worker._worker_logs_enabled = False
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def check_cluster(address: str) -> None:
+    """Knock at HOST:PORT for a few seconds; Ray itself would wait for minutes. Other kinds of address are Ray's to judge.
+
+    Raises:
+        ClusterError: nobody answers there.
+    """
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or "/" in host or not host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise ClusterError(
+            f"no Ray cluster answers at {address} ({error.strerror or error}); start it, correct the address, or leave it"
+            " out to run on this machine"
+        ) from error
 
 
 def run_search(

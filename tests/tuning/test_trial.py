@@ -2,6 +2,7 @@
 
 import pytest
 
+from ambient_ray.tuning.run import ClusterError, check_cluster
 from ambient_ray.tuning.trial import TrialShape, TrialShapeError, root_cause
 
 
@@ -43,3 +44,9 @@ def test_the_root_cause_is_the_innermost_message():
     chained = RuntimeError("outer")
     chained.__cause__ = OSError("disk full")
     assert root_cause(chained) == "OSError: disk full"
+
+
+def test_a_cluster_that_nobody_answers_for_is_one_sentence_at_once():
+    with pytest.raises(ClusterError, match=r"no Ray cluster answers at 127.0.0.1:9 "):
+        check_cluster("127.0.0.1:9")
+    check_cluster("auto")  # Ray's to find
