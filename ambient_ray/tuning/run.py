@@ -109,7 +109,7 @@ def start_ray(address: str | None, cpus: int, data_bytes: int = 0) -> list[dict[
 
 
 def check_cluster(address: str) -> None:
-    """Knock at HOST:PORT for a few seconds; Ray itself would wait for minutes. Other kinds of address are Ray's to judge.
+    """Knock at HOST:PORT for a few seconds; Ray itself would wait for minutes. Other addresses are Ray's to judge.
 
     Raises:
         ClusterError: nobody answers there.
@@ -121,8 +121,8 @@ def check_cluster(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
         raise ClusterError(
-            f"no Ray cluster answers at {address} ({error.strerror or error}); start it, correct the address, or leave it"
-            " out to run on this machine"
+            f"no Ray cluster answers at {address} ({error.strerror or error}); start it, correct the address,"
+            " or leave it out to run on this machine"
         ) from error
 
 
