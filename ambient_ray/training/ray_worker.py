@@ -52,7 +52,7 @@ class RayReporter:
         """
         from ray.train.collective import broadcast_from_rank_zero
 
-        problem = self._report(result, resumed) if self._rank == 0 else self._join(resumed)
+        problem = self._report(result, resumed) if self._rank == 0 else self._join()
         answer: tuple[bool, str] | None = None
         if self._rank == 0:
             answer = (False, problem) if problem else (self._ask(result), "")
@@ -82,7 +82,7 @@ class RayReporter:
         )
         return ""
 
-    def _join(self, resumed: bool) -> str:
+    def _join(self) -> str:
         """Other ranks: report is a barrier for all."""
         from ray import train
 
