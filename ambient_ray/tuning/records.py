@@ -54,11 +54,17 @@ class TrialRecord:
 
     Attributes:
         number: the trial's number in the study, from 0.
-        arm: "ddpm" (sigma_tn = 0) or "ambient".
+        arm: "ddpm" (the baseline, sigma_tn = 0), "rival" (sigma_tn = 0 too, but with other settings searched: weight
+            decay, dropout, ...), or "ambient".
         settings: the training settings that this trial sets, searched and fixed ones.
         state: running | finished | stopped (by the judge) | failed.
         rungs: those scored so far, in order.
         reason: why it was stopped or has failed.
+        replica_of: the trial whose configuration this one repeats on a fresh training seed; None for a trial of the
+            search itself.
+        source: who chose the configuration: baseline | enqueued | prior | sampler | replica.
+        spared: for a stopped trial, the share of its training length that it did not have to run.
+        noted: what the sampler noted about it.
     """
 
     number: int
@@ -67,10 +73,22 @@ class TrialRecord:
     state: State = "running"
     rungs: tuple[RungRecord, ...] = ()
     reason: str = ""
+    replica_of: int | None = None
+    source: str = "sampler"
+    spared: float = 0.0
+    noted: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.state != "running"
 
     @property
     def label(self) -> str:
-        """A short name for tables and figures: "DDPM" or the noise level and ratio."""
+        """A short name for tables and figures: "DDPM" or the noise level and ratio; a replica's names its seed."""
+        if self.replica_of is not None:
+            again = {key: value for key, value in self.settings.items() if key not in {"seed", "rungs"}}
+            return f"{replace(self, settings=again, replica_of=None).label}, seed {self.settings['seed']}"
         if self.arm == "ddpm":
             return "DDPM"
         parts = [f"sigma_tn {self.settings['sigma_tn']:.3g}"] if "sigma_tn" in self.settings else []
@@ -107,18 +125,23 @@ class Landscape:
     reference: tuple[float, float] | None = field(default=None)
 
     @classmethod
-    def of(cls, trials: Sequence[TrialRecord], objectives: Objectives) -> "Landscape":
+    def of(
+        cls,
+        trials: Sequence[TrialRecord],
+        objectives: Objectives,
+        reference: tuple[float, float] | None = None,
+    ) -> "Landscape":
         """Every scored rung of every trial is a candidate, also of trials that were stopped or failed later.
 
-        The reference point is (DDPM's fidelity at its first rung, memorization 1): worse than that on either
-        count nobody wants, and it is known once and for all when the first baseline has reached its first rung.
+        Replicas are not: they are the evidence about candidates, and choosing among them would be choosing luck.
+
+        Args:
+            trials: all trials of a study.
+            objectives: the names of the two scores.
+            reference: (fidelity limit, memorization limit), the study's (`Study.reference`); None before there is one.
         """
-        candidates = tuple(
-            Candidate(trial, rung, *objectives.of(rung.scores)) for trial in trials for rung in trial.rungs
-        )
-        first = [c for c in candidates if c.rung.rung == 0]
-        ddpm = [c for c in first if c.trial.arm == "ddpm"] or first
-        return cls(candidates, (max(c.fidelity for c in ddpm), 1.0) if ddpm else None)
+        own = [trial for trial in trials if trial.replica_of is None]
+        return cls(candidates_of(own, objectives), reference)
 
     @property
     def front(self) -> tuple[Candidate, ...]:
@@ -133,13 +156,39 @@ class Landscape:
         return hypervolume([c.point for c in self.candidates], self.reference) if self.reference else 0.0
 
     def best_of(self, trial: TrialRecord) -> Candidate | None:
-        """The rung at which a trial dominates the largest volume; its last one if it never beats the reference.
+        """The rung that stands for a trial: see `best_rung`."""
+        return best_rung([c for c in self.candidates if c.trial.number == trial.number], self.reference)
 
-        This is what the sampler learns of a trial: training length is not a dimension of the search, so a
-        configuration is as good as its best stop.
-        """
-        own = [c for c in self.candidates if c.trial.number == trial.number]
-        if not own or self.reference is None:
-            return own[-1] if own else None
-        volumes = [hypervolume([c.point], self.reference) for c in own]
-        return own[int(np.argmax(volumes))] if max(volumes) > 0 else own[-1]
+
+def candidates_of(trials: Sequence[TrialRecord], objectives: Objectives) -> tuple[Candidate, ...]:
+    """Every scored rung of the trials, in their order."""
+    return tuple(Candidate(trial, rung, *objectives.of(rung.scores)) for trial in trials for rung in trial.rungs)
+
+
+def best_rung(candidates: Sequence[Candidate], reference: tuple[float, float] | None) -> Candidate | None:
+    """The rung at which a trial dominates the largest volume below the reference; its last if it never beats it.
+
+    This is what the sampler learns of a trial: training length is not a dimension of the search, so a configuration
+    is as good as its best stop.
+
+    Args:
+        candidates: one trial's rungs, in order.
+        reference: the point that bounds the volume; None: not known yet, so the last rung it is.
+    """
+    if not candidates or reference is None:
+        return candidates[-1] if candidates else None
+    fidelity, memorization = reference
+    volumes = [max(fidelity - c.fidelity, 0.0) * max(memorization - c.memorization, 0.0) for c in candidates]
+    return candidates[int(np.argmax(volumes))] if max(volumes) > 0 else candidates[-1]
+
+
+def violations(point: tuple[float, float], reference: tuple[float, float] | None, spared: float) -> dict[str, float]:
+    """How far a trial is from being of use, 0 or less being feasible: by its fidelity, and by having been stopped.
+
+    Args:
+        point: its best rung.
+        reference: the study's; None: no limit is known yet.
+        spared: the share of its training length that it was spared by being stopped, in [0, 1].
+    """
+    excess = point[0] / reference[0] - 1 if reference is not None else 0.0
+    return {"fidelity": excess / (1 + excess) if excess > 0 else 0.0, "stopped": spared}

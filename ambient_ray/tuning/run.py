@@ -2,13 +2,15 @@
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ambient_ray.errors import UserError
 
+from .budget import Budget
 from .judge import RungPolicy, start_judge
 from .searcher import Listener, StudySearcher
 from .space import Space
@@ -34,6 +36,10 @@ ENVIRONMENT = {
 LOCAL = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_AUTH_MODE": "disabled"}
 
 
+# Where hours bound a search and not trials, Tune still wants a number.
+_MOST_TRIALS = 1_000_000
+
+
 class ClusterError(UserError):
     """A Ray cluster that cannot be joined."""
 
@@ -44,7 +50,7 @@ class SearchPlan:
 
     Attributes:
         space: what is searched.
-        trials: how many the study shall hold in the end.
+        budget: when no more trials are begun; its `gpus` and `at_once` are filled in from the cluster.
         rungs: training length at each rung, in images.
         policy: what the judge decides by.
         shape: what a trial asks of the cluster.
@@ -54,7 +60,7 @@ class SearchPlan:
     """
 
     space: Space
-    trials: int
+    budget: Budget
     rungs: Sequence[int]
     policy: RungPolicy
     shape: TrialShape
@@ -131,41 +137,57 @@ def run_search(
     plan: SearchPlan,
     listeners: Sequence[Listener] = (),
     on_start: Callable[[Callable[[], Mapping[int, tuple[int, float]]]], None] = lambda beats: None,
-) -> None:
-    """Run until the study holds `plan.trials` trials that have ended. Ray must have been started.
+    *,
+    only_begun: bool = False,
+) -> str:
+    """Run until the budget is spent and all that was begun has ended. Ray must have been started.
 
-    Trials that a dead search left running are taken up first, from their newest checkpoint.
+    Trials that a dead search left running are taken up first, from their newest checkpoint, replicas among them.
 
     Args:
         study: asked and told.
         plan: what to run.
         listeners: told of every start, rung and end.
         on_start: called with a function that gives the trials' heartbeats, once trials can run.
+        only_begun: run what was begun, replicas above all, and ask for nothing new.
+
+    Returns:
+        Why it ended, as one clause; "" when what was begun is all.
     """
     import ray
     from ray import tune
 
-    unfinished = study.running()
-    for trial in [t for t in unfinished if not t.settings]:
+    for trial in [t for t in study.running() if not t.settings]:
         study.finish(trial.number, "failed", "the search died while it was asked for")
-    unfinished = [t for t in unfinished if t.settings]
-    remaining = max(0, plan.trials - (len(study.trials()) - len(unfinished)))
-    if remaining == 0:
-        return
+    waiting = study.running()
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    at_once = min(plan.shape.concurrency(nodes), remaining, plan.max_concurrent or remaining)
+    shape = plan.shape
+    fits = min(shape.concurrency(nodes), plan.max_concurrent or sys.maxsize)
+    budget = replace(plan.budget, gpus=shape.gpus * shape.workers, at_once=fits)
+    spent = budget.reached(study.trials(), study.seconds)
+    if not waiting and (only_begun or spent):
+        return spent
+    most = _MOST_TRIALS
+    if only_begun or spent:
+        most = len(waiting)
+    elif budget.trials is not None:
+        most = len(waiting) + budget.trials - sum(t.replica_of is None for t in study.trials())
     judge = start_judge(study, plan.policy)
     on_start(lambda: dict(ray.get(judge.beats.remote(), timeout=30)))
     shared = {
         **plan.shared,
-        "judge": judge, "shape": plan.shape, "folder": plan.folder, "uid": study.uid, "cpus": plan.shape.cpus,
+        "judge": judge, "shape": shape, "folder": plan.folder, "uid": study.uid, "cpus": shape.cpus,
         "needed": plan.policy.needed(study.objectives), "max_failures": plan.max_failures,
     }  # fmt: skip
-    searcher = StudySearcher(study, plan.space, shared, plan.rungs, unfinished, listeners)
+    searcher = StudySearcher(
+        study, plan.space, shared, plan.rungs, waiting, listeners,
+        spent=lambda seconds: budget.reached(study.trials(), seconds),
+    )  # fmt: skip
     # A driver that takes a CPU starves its own workers; Tune refuses to ask for nothing, so it asks for 1 MB.
     trainable = tune.with_resources(drive_trial, tune.PlacementGroupFactory([{"CPU": 0, "memory": 2**20}]))
     tune.Tuner(
         trainable,
-        tune_config=tune.TuneConfig(search_alg=searcher, num_samples=remaining, max_concurrent_trials=at_once),
+        tune_config=tune.TuneConfig(search_alg=searcher, num_samples=most, max_concurrent_trials=min(fits, most)),
         run_config=tune.RunConfig(name=time.strftime("%Y%m%d-%H%M%S"), storage_path=f"{plan.folder}/tune", verbose=0),
     ).fit()
+    return searcher.ended_because or budget.reached(study.trials(), study.seconds)

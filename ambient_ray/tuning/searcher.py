@@ -4,11 +4,13 @@ Ray's own OptunaSearch cannot hold two objectives: a missing score leaves its tr
 that stopped early counts as complete. Here the study is the truth, and this adapter only translates.
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
+from .proposer import SpaceExhaustedError
 from .records import RungRecord, TrialRecord
 from .space import Space
 from .study import Study
@@ -35,8 +37,10 @@ class StudySearcher(Searcher):
         space: what is searched.
         shared: handed to every trial with its own settings (see `drive_trial`).
         rungs: training length at each rung, in images.
-        unfinished: trials of a dead search, to be taken up before new ones are asked for.
+        waiting: trials that were begun, by a dead search or as replicas: taken up before new ones are asked for.
         listeners: who is told.
+        spent: says why no new trial is to be begun, or "" while one may; asked with the seconds that the study has been
+            searched. Default: new ones for ever, so that Tune's own bound holds.
     """
 
     def __init__(
@@ -45,27 +49,49 @@ class StudySearcher(Searcher):
         space: Space,
         shared: Mapping[str, Any],
         rungs: Sequence[int],
-        unfinished: Sequence[TrialRecord] = (),
+        waiting: Sequence[TrialRecord] = (),
         listeners: Sequence[Listener] = (),
+        spent: Callable[[float], str] = lambda seconds: "",
     ) -> None:
         super().__init__()
         self._study, self._space, self._rungs = study, space, tuple(rungs)
-        self._shared, self._unfinished, self._listeners = shared, list(unfinished), tuple(listeners)
+        self._shared, self._waiting, self._listeners = shared, list(waiting), tuple(listeners)
+        self._spent = spent
         self._numbers: dict[str, int] = {}
+        self._searched_before, self._began = study.seconds, time.monotonic()
+        self.ended_because = ""
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """The configuration of the next trial, as the trial's driver takes it."""
-        resumed = bool(self._unfinished)
-        trial = self._unfinished.pop(0) if resumed else self._study.ask(self._space)
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The configuration of the next trial, as the trial's driver takes it; FINISHED when there is no more."""
+        resumed = bool(self._waiting)
+        if resumed:
+            trial = self._waiting.pop(0)
+        else:
+            seconds = self._tick()
+            self.ended_because = self.ended_because or self._spent(seconds)
+            if self.ended_because:
+                return str(Searcher.FINISHED)
+            try:
+                trial = self._study.ask(self._space)
+            except SpaceExhaustedError as error:
+                self.ended_because = str(error)
+                return str(Searcher.FINISHED)
         self._numbers[trial_id] = trial.number
         for listener in self._listeners:
             listener.trial_started(trial, resumed)
         return {
             "number": trial.number,
-            "arm": trial.arm,
+            "arm": trial.arm if trial.replica_of is None else "replica",
+            "replica_of": trial.replica_of,
             "settings": dict(trial.settings),
             "shared": self._shared,
         }
+
+    def _tick(self) -> float:
+        """Seconds for which the study has been searched; remembered, so that a continued search goes on counting."""
+        seconds = self._searched_before + time.monotonic() - self._began
+        self._study.searched(seconds)
+        return seconds
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """A rung, or the end of a trial."""
@@ -98,6 +124,7 @@ class StudySearcher(Searcher):
         if result["state"] == "stopped":
             reason = f"dominated at rung {len(rungs)} of {len(self._rungs)}"
         self._study.finish(number, result["state"], reason, rungs_left=1 - seen / self._rungs[-1])
+        self._tick()
         for listener in self._listeners:
             listener.trial_ended(self._study.trial(number))
 

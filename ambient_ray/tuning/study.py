@@ -2,19 +2,19 @@
 
 import json
 import uuid
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ambient_ray.errors import UserError
 
-from .records import Landscape, Objectives, RungRecord, State, TrialRecord
-from .space import Choice, Parameter, Space
+from .proposer import Proposal, Proposer
+from .records import Landscape, Objectives, RungRecord, State, TrialRecord, best_rung, candidates_of
+from .space import Space
 
 _RUNG = "rung:"
 
@@ -27,18 +27,38 @@ class StudyStorageError(UserError):
     """The study's storage cannot be opened."""
 
 
-class Study:
-    """A search's memory, over Optuna's ask and tell.
+class Proposes(Protocol):
+    """Who chooses configurations: a `Proposer`."""
 
-    Everything is written to the storage as it becomes known, so a study that died is read back whole. One driver
-    writes; the judge and reports read.
+    def propose(
+        self,
+        space: Space,
+        trials: Sequence[TrialRecord],
+        objectives: Objectives,
+        reference: tuple[float, float] | None,
+        given: Mapping[str, Any] | None = None,
+    ) -> Proposal:
+        """The next configuration."""
+        ...
+
+    def accepted(self, proposal: Proposal, number: int) -> None:
+        """The proposal became this trial."""
+        ...
+
+
+class Study:
+    """A search's memory, over Optuna's storage.
+
+    Everything is written to the storage as it becomes known, so a study that died is read back whole. One process
+    writes, and reads its own copy of what it wrote; the judge and reports open the study for themselves.
 
     Args:
         name: the study's name within its storage.
-        storage: "journal:PATH" for a journal file, or any Optuna storage URL ("sqlite:///...", "postgresql://...").
+        storage: "journal:PATH" for a journal file, "memory:", or any Optuna storage URL ("sqlite:///...",
+            "postgresql://...").
         objectives: the names of the two scores that are minimised.
-        sampler: gives an Optuna sampler for two objectives from a seed; only `ask` needs it. The seed follows from how
-            many trials there are, so that a study taken up again does not draw what it drew before.
+        proposer: chooses configurations; only `ask` needs it. Default: independent random draws.
+        delta: fidelity worse than (1 + delta) times DDPM's best is of no use (`reference`).
 
     Raises:
         StudyStorageError: the storage cannot be opened.
@@ -49,34 +69,61 @@ class Study:
         name: str,
         storage: str,
         objectives: Objectives,
-        sampler: Callable[[int], optuna.samplers.BaseSampler] | None = None,
+        proposer: Proposes | None = None,
+        *,
+        delta: float = 1.0,
     ) -> None:
-        self.name, self.storage_url, self.objectives = name, storage, objectives
+        self.name, self.storage_url, self.objectives, self.delta = name, storage, objectives, delta
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
+            self._storage = _storage(storage)
             self._study = optuna.create_study(
                 study_name=name,
-                storage=_storage(storage),
+                storage=self._storage,
                 directions=["minimize", "minimize"],
+                sampler=optuna.samplers.RandomSampler(seed=0),  # Optuna's own ask is not used
                 load_if_exists=True,
             )
         except Exception as error:
             first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise StudyStorageError(f"the study's storage {storage} cannot be opened: {first_line}") from error
-        if sampler is not None:
-            self._study.sampler = sampler(len(self._trials()))
-        if "uid" not in self._study.user_attrs:
-            self._study.set_user_attr("uid", uuid.uuid4().hex[:8])
+        frozen: list[FrozenTrial] = self._study.get_trials(deepcopy=False)
+        self._ids = {trial.number: trial._trial_id for trial in frozen}
+        self._records = {trial.number: _record(trial) for trial in frozen}
+        self._attrs: dict[str, Any] = dict(self._study.user_attrs)
+        self._proposer = proposer if proposer is not None else Proposer(lambda seed: None)
+        if "uid" not in self._attrs:
+            self._remember("uid", uuid.uuid4().hex[:8])
 
     @property
     def uid(self) -> str:
         """Tells this study from another of the same name whose storage was deleted: part of checkpoint paths."""
-        return str(self._study.user_attrs["uid"])
+        return str(self._attrs["uid"])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that make its results comparable (`claim`); empty for a study that was never claimed."""
+        return dict(self._attrs.get("settings", {}))
+
+    @property
+    def seconds(self) -> float:
+        """For how long it has been searched, over all processes that did."""
+        return float(self._attrs.get("seconds", 0.0))
+
+    def searched(self, seconds: float) -> None:
+        """Remember for how long the study has been searched in all."""
+        self._remember("seconds", seconds)
+
+    def _remember(self, key: str, value: Any) -> None:
+        self._study.set_user_attr(key, value)
+        self._attrs[key] = value
 
     # -- settings ---------------------------------------------------------------------------------------------
 
     def claim(self, settings: Mapping[str, Any]) -> None:
         """Remember the settings that make results comparable, or check that they are those of the study's trials.
+
+        A key that the study does not know is new since it was started, with a default that changes nothing: taken in.
 
         Args:
             settings: flat {dotted key: plain value}.
@@ -85,49 +132,98 @@ class Study:
             StudySettingsChangedError: names the first key that differs, with its old and new value.
         """
         new = json.loads(json.dumps(dict(settings), sort_keys=True))
-        old = self._study.user_attrs.get("settings")
-        if old is None or not self._trials():
-            self._study.set_user_attr("settings", new)
-            return
-        for key in sorted({*old, *new}):
-            if old.get(key) != new.get(key):
-                raise StudySettingsChangedError(
-                    f"study {self.name!r} was started with {key}={old.get(key)!r} and is now given {new.get(key)!r};"
-                    f" their results cannot be compared, so put {key} back, or choose another name with study="
-                )
+        old = self._attrs.get("settings")
+        if old is not None and self._records:
+            for key in sorted(old):
+                if old[key] != new.get(key):
+                    raise StudySettingsChangedError(
+                        f"study {self.name!r} was started with {key}={old[key]!r} and is now given {new.get(key)!r};"
+                        f" their results cannot be compared, so put {key} back, or choose another name with study="
+                    )
+        if old != new:
+            self._remember("settings", new)
 
     # -- asking -----------------------------------------------------------------------------------------------
 
-    def ask(self, space: Space) -> TrialRecord:
-        """A new trial: the next baseline that was never tried, else the sampler's suggestion."""
-        arms = [json.dumps(t.user_attrs.get("baseline"), sort_keys=True) for t in self._trials()]
-        for baseline in space.baselines:
-            if json.dumps(dict(baseline), sort_keys=True) not in arms:
-                trial = self._study.ask()
-                trial.set_user_attr("baseline", dict(baseline))
-                return self._begin(trial, {**space.fixed, **baseline})
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            trial = self._study.ask({name: _distribution(p) for name, p in space.parameters.items()})
-        return self._begin(trial, {**space.fixed, **trial.params})
+    def enqueue(self, points: Sequence[Mapping[str, Any]]) -> None:
+        """Points to run before the sampler is asked; the same point given again is not run again.
 
-    def _begin(self, trial: Trial, settings: Mapping[str, Any]) -> TrialRecord:
-        record = TrialRecord(trial.number, "ddpm" if settings.get("sigma_tn") == 0 else "ambient", dict(settings))
-        trial.set_user_attr("arm", record.arm)
-        trial.set_user_attr("settings", dict(record.settings))
+        Args:
+            points: {parameter: value}; parameters that a point leaves out are chosen by the sampler.
+        """
+        known = list(self._attrs.get("enqueued", []))
+        new = [dict(point) for point in points if dict(point) not in known]
+        if new:
+            self._remember("enqueued", known + new)
+
+    def ask(self, space: Space) -> TrialRecord:
+        """A new trial: the next baseline that was never tried, then the next enqueued point, then the proposer's.
+
+        Raises:
+            SpaceExhaustedError: a grid has been tried whole.
+        """
+        tried = [t.settings for t in self._records.values() if t.source == "baseline"]
+        for baseline in space.baselines:
+            settings = {**space.fixed, **baseline}
+            if settings not in tried:
+                return self._begin(settings, "baseline", arm="ddpm" if settings.get("sigma_tn") == 0 else "ambient")
+        queue = self._attrs.get("enqueued", [])
+        begun = sum(t.source == "enqueued" for t in self._records.values())
+        given = queue[begun] if begun < len(queue) else None
+        trials = list(self._records.values())
+        proposal = self._proposer.propose(space, trials, self.objectives, self.reference, given)
+        settings = {**space.fixed, **proposal.values}
+        arm = "rival" if settings.get("sigma_tn") == 0 else "ambient"
+        record = self._begin(settings, "enqueued" if given is not None else proposal.source, arm, proposal)
+        self._proposer.accepted(proposal, record.number)
+        return record
+
+    def replicate(self, number: int, seed: int, rungs: Sequence[int]) -> TrialRecord:
+        """A replica: the configuration of a trial once more, on another training seed.
+
+        Args:
+            number: the trial.
+            seed: of weights, order and noise levels; split, noise bank and latents stay the study's.
+            rungs: training length at each rung, in images: the study's rungs up to the one in question.
+        """
+        original = self._records[number]
+        settings = {**original.settings, "seed": seed, "rungs": list(rungs)}
+        return self._begin(settings, "replica", original.arm, replica_of=number)
+
+    def _begin(
+        self,
+        settings: Mapping[str, Any],
+        source: str,
+        arm: str,
+        proposal: Proposal | None = None,
+        replica_of: int | None = None,
+    ) -> TrialRecord:
+        attrs: dict[str, Any] = {"arm": arm, "settings": dict(settings), "source": source}
+        attrs |= {"replica_of": replica_of} if replica_of is not None else {}
+        attrs |= {"sampler": dict(proposal.attrs)} if proposal is not None and proposal.attrs else {}
+        frozen = create_trial(
+            state=TrialState.RUNNING,
+            params=dict(proposal.values) if proposal is not None else {},
+            distributions=dict(proposal.distributions) if proposal is not None else {},
+            user_attrs=attrs,
+        )
+        trial_id = self._storage.create_new_trial(self._study._study_id, template_trial=frozen)
+        record = _record(self._storage.get_trial(trial_id))
+        self._ids[record.number], self._records[record.number] = trial_id, record
         return record
 
     # -- learning ---------------------------------------------------------------------------------------------
 
     def record_rung(self, number: int, record: RungRecord) -> None:
         """Remember a scored rung; telling it again changes nothing."""
-        self._open(number).set_user_attr(f"{_RUNG}{record.rung}", record.to_dict())
+        self._storage.set_trial_user_attr(self._ids[number], f"{_RUNG}{record.rung}", record.to_dict())
+        self._records[number] = self._records[number].with_rung(record)
 
     def finish(self, number: int, state: State, reason: str = "", *, rungs_left: float = 0.0) -> None:
-        """End a trial. What the sampler learns is the trial's best rung (`Landscape.best_of`).
+        """End a trial. In the storage it stands with its best rung (`best_rung`).
 
-        A stopped trial is told as infeasible, with a violation that is larger the earlier it was stopped: an
-        Optuna sampler for several objectives learns nothing from a pruned trial.
+        A stopped trial stands as infeasible, with a violation that is larger the earlier it was stopped. What the
+        sampler is told is the proposer's choice (`Lesson`).
 
         Args:
             number: the trial.
@@ -135,30 +231,51 @@ class Study:
             reason: one sentence, for stopped and failed trials.
             rungs_left: for a stopped trial, the share of its training length that it was spared, in (0, 1].
         """
-        trial = self._open(number)
-        trial.set_user_attr("outcome", state)
-        trial.set_user_attr("reason", reason)
-        best = self.landscape().best_of(self.trial(number))
+        trial_id = self._ids[number]
+        self._storage.set_trial_user_attr(trial_id, "outcome", state)
+        self._storage.set_trial_user_attr(trial_id, "reason", reason)
+        spared = rungs_left if state == "stopped" else 0.0
+        self._storage.set_trial_user_attr(trial_id, "spared", spared)
+        record = replace(self._records[number], state=state, reason=reason, spared=spared)
+        self._records[number] = record
+        self._settle_reference()
+        best = best_rung(candidates_of([record], self.objectives), self.reference)
         if state == "failed" or best is None:
             self._study.tell(number, state=TrialState.FAIL)
             return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            trial.set_constraint("stopped", rungs_left if state == "stopped" else 0.0)
+        self._storage.set_trial_system_attr(trial_id, "constraints:stopped", spared)
         self._study.tell(number, list(best.point))
 
-    def _open(self, number: int) -> Trial:
-        return Trial(self._study, self._trials()[number]._trial_id)
+    @property
+    def reference(self) -> tuple[float, float] | None:
+        """(fidelity limit, 1): what a candidate must beat to be of use, and what bounds the hypervolume.
+
+        The limit is (1 + delta) times the best fidelity of the study's first DDPM baseline over its rungs. It is
+        settled when that baseline ends and never changes afterwards, so hypervolumes of a study compare over time.
+        Where no baseline was scored, the first trial that ended stands in. None until then.
+        """
+        stored = self._attrs.get("reference")
+        return (float(stored[0]), float(stored[1])) if stored else None
+
+    def _settle_reference(self) -> None:
+        if self._attrs.get("reference"):
+            return
+        own = [t for t in self._records.values() if t.replica_of is None]
+        baselines = [t for t in own if t.arm == "ddpm" and (t.rungs or not t.ended)]
+        first = next(iter(baselines or [t for t in own if t.rungs and t.ended]), None)
+        if first is not None and first.ended and first.rungs:
+            best = min(self.objectives.of(rung.scores)[0] for rung in first.rungs)
+            self._remember("reference", [(1 + self.delta) * best, 1.0])
 
     # -- remembering ------------------------------------------------------------------------------------------
 
     def trial(self, number: int) -> TrialRecord:
         """One trial by number."""
-        return _record(self._trials()[number])
+        return self._records[number]
 
     def trials(self) -> list[TrialRecord]:
-        """Every trial, by number."""
-        return [_record(trial) for trial in self._trials()]
+        """Every trial, replicas included, by number."""
+        return list(self._records.values())
 
     def running(self) -> list[TrialRecord]:
         """Trials that were begun and never ended: a dead search's, to be taken up again."""
@@ -166,11 +283,7 @@ class Study:
 
     def landscape(self) -> Landscape:
         """All candidates with the front and hypervolume."""
-        return Landscape.of(self.trials(), self.objectives)
-
-    def _trials(self) -> list[FrozenTrial]:
-        trials: list[FrozenTrial] = self._study.get_trials(deepcopy=False)
-        return trials
+        return Landscape.of(self.trials(), self.objectives, self.reference)
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:
@@ -184,23 +297,21 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         state=state,
         rungs=tuple(sorted(rungs, key=lambda r: r.rung)),
         reason=attrs.get("reason", ""),
+        replica_of=attrs.get("replica_of"),
+        source=attrs.get("source", "baseline" if "baseline" in attrs else "sampler"),
+        spared=attrs.get("spared", 0.0),
+        noted=attrs.get("sampler", {}),
     )
 
 
 def _storage(url: str) -> Any:
-    if not url.startswith("journal:"):
-        return url
-    from optuna.storages import JournalStorage
+    from optuna.storages import InMemoryStorage, JournalStorage, get_storage
     from optuna.storages.journal import JournalFileBackend
 
+    if url == "memory:":
+        return InMemoryStorage()
+    if not url.startswith("journal:"):
+        return get_storage(url)
     path = Path(url.removeprefix("journal:"))
     path.parent.mkdir(parents=True, exist_ok=True)
     return JournalStorage(JournalFileBackend(str(path)))
-
-
-def _distribution(parameter: Parameter) -> BaseDistribution:
-    if isinstance(parameter, Choice):
-        return CategoricalDistribution(parameter.choices)
-    if parameter.integer:
-        return IntDistribution(int(parameter.low), int(parameter.high), log=parameter.log)
-    return FloatDistribution(parameter.low, parameter.high, log=parameter.log)

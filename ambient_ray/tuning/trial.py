@@ -67,8 +67,9 @@ def drive_trial(config: dict[str, Any]) -> None:
     """Ray Tune's trainable: runs one configuration under Ray Train and returns when the trial has ended itself.
 
     Args:
-        config: what `StudySearcher.suggest` gives: number, arm, settings, and `shared`, the same for all trials
-            (training: the study's settings as a dict, data, judge, needed, shape, cpus, uid, folder, max_failures).
+        config: what `StudySearcher.suggest` gives: number, arm, replica_of, settings, and `shared`, the same for all
+            trials (training: the study's settings as a dict, data, judge, needed, shape, cpus, uid, folder,
+            max_failures).
     """
     from ray import tune
 
@@ -88,7 +89,7 @@ def _trainer(config: dict[str, Any]) -> Any:
     shared = config["shared"]
     shape: TrialShape = shared["shape"]
     name = f"{config['number']:04d}-{shared['uid']}"
-    own = {key: config[key] for key in ("number", "arm", "settings")}
+    own = {key: config[key] for key in ("number", "arm", "settings", "replica_of")}
     common = {key: shared[key] for key in ("training", "data", "judge", "needed", "cpus")}
     # TorchTrainer is this class with a torch.distributed group set up; importing it loads PyTorch into the driver and
     # the controller of every trial, 300 MB and 2 s each, one after the other. The workers set the group up themselves.

@@ -76,7 +76,8 @@ def test_a_stopped_trial_says_where_and_how_much_it_was_spared(tmp_path):
     tune.on_trial_result("a", {"rungs": [rung(0)]})
     tune.on_trial_result("a", {"state": "stopped", "reason": "whatever"})
     assert study.trial(0).reason == "dominated at rung 1 of 3"
-    assert study._trials()[0].constraints == {"stopped": 0.75}
+    assert study._study.get_trials()[0].constraints == {"stopped": 0.75}
+    assert study.trial(0).spared == 0.75
 
 
 def test_tune_pickles_nothing_of_it(tmp_path):
@@ -84,3 +85,24 @@ def test_tune_pickles_nothing_of_it(tmp_path):
 
     _, tune = searcher(tmp_path, Witness())
     assert pickle.loads(pickle.dumps(tune)).__dict__ == {}
+
+
+def test_a_spent_budget_ends_the_asking_and_says_why(tmp_path):
+    study = Study("faces", f"journal:{tmp_path}/study.journal", OBJECTIVES)
+    tune = StudySearcher(
+        study, SPACE, {}, RUNGS, spent=lambda seconds: "2 of 2 trials" if len(study.trials()) > 1 else ""
+    )
+    assert isinstance(tune.suggest("a"), dict) and isinstance(tune.suggest("b"), dict)
+    assert tune.suggest("c") == tune.FINISHED
+    assert tune.ended_because == "2 of 2 trials" and len(study.trials()) == 2
+    assert study.seconds > 0
+
+
+def test_replicas_are_run_as_what_they_are(tmp_path):
+    study, tune = searcher(tmp_path, Witness())
+    tune.suggest("a")
+    study.replicate(0, 5, [10, 20])
+    tune = StudySearcher(study, SPACE, {}, RUNGS, [study.trial(1)], spent=lambda seconds: "enough")
+    config = tune.suggest("b")
+    assert (config["arm"], config["replica_of"], config["settings"]["seed"]) == ("replica", 0, 5)
+    assert tune.suggest("c") == tune.FINISHED

@@ -20,8 +20,12 @@ def rung(index, fd, f_mem):
     return RungRecord(index, 100 * (index + 1), {"fd": fd, "f_mem": f_mem}, {"n": 10}, f"rung_{index}")
 
 
-def open_study(tmp_path, sampler=None):
-    return Study("faces", f"journal:{tmp_path}/study.journal", OBJECTIVES, sampler)
+def open_study(tmp_path, proposer=None):
+    return Study("faces", f"journal:{tmp_path}/study.journal", OBJECTIVES, proposer)
+
+
+def frozen(study):
+    return study._study.get_trials()
 
 
 def test_ddpm_is_asked_first_and_once(tmp_path):
@@ -61,7 +65,7 @@ def test_a_stopped_trial_is_infeasible_to_the_sampler_and_a_finished_one_is_not(
         study.record_rung(number, rung(0, 90.0, 0.0))
     study.finish(0, "finished")
     study.finish(1, "stopped", rungs_left=0.75)
-    first, second = study._trials()
+    first, second = frozen(study)
     assert first.constraints == {"stopped": 0.0}
     assert second.constraints == {"stopped": 0.75}
     assert first.values == [90.0, 0.0]
@@ -71,7 +75,7 @@ def test_a_failed_trial_without_scores_never_stays_running(tmp_path):
     study = open_study(tmp_path)
     study.ask(SPACE)
     study.finish(0, "failed", "worker died")
-    assert study._trials()[0].state is optuna.trial.TrialState.FAIL
+    assert frozen(study)[0].state is optuna.trial.TrialState.FAIL
     assert study.running() == []
 
 
@@ -104,30 +108,18 @@ def test_a_storage_that_cannot_be_opened_is_one_sentence():
         Study("x", "nonsense://nowhere", OBJECTIVES)
 
 
-def test_tpe_still_models_the_joint_space_beside_the_baseline(tmp_path):
-    """A baseline has no searched parameters; without groups, that would switch the joint model off."""
-    study = open_study(
-        tmp_path,
-        lambda seed: optuna.samplers.TPESampler(multivariate=True, group=True, n_startup_trials=3, seed=seed),
-    )
-    for number in range(6):
-        study.ask(SPACE)
-        study.record_rung(number, rung(0, 90.0 - number, 0.1 * number))
-        study.finish(number, "finished")
-    trial = study._study.ask()
-    assert {"sigma_tn", "noisy_ratio"} <= set(trial.relative_params)
-
-
 def test_the_front_runs_over_all_rungs_of_all_trials(tmp_path):
     study = open_study(tmp_path)
     for number, path in enumerate([[(90, 0.0), (60, 0.5)], [(80, 0.0), (61, 0.6)], [(70, 0.2)]]):
         study.ask(SPACE)
         for index, (fd, f_mem) in enumerate(path):
             study.record_rung(number, rung(index, float(fd), f_mem))
+    assert study.landscape().hypervolume == 0  # nothing bounds it yet
+    study.finish(0, "finished")
     land = study.landscape()
     assert [c.point for c in land.front] == [(60.0, 0.5), (70.0, 0.2), (80.0, 0.0)]
-    assert land.reference == (90.0, 1.0)
-    assert land.hypervolume == pytest.approx(10 * 1.0 + 10 * 0.8 + 10 * 0.5)
+    assert land.reference == (120.0, 1.0)
+    assert land.hypervolume == pytest.approx(40 * 1.0 + 10 * 0.8 + 10 * 0.5)
 
 
 def test_a_trial_is_as_good_as_its_best_stop(tmp_path):
@@ -135,8 +127,73 @@ def test_a_trial_is_as_good_as_its_best_stop(tmp_path):
     study.ask(SPACE)
     for index, (fd, f_mem) in enumerate([(90, 0.0), (60, 0.2), (55, 0.9)]):
         study.record_rung(0, rung(index, float(fd), f_mem))
+    assert study.landscape().best_of(study.trial(0)).rung.rung == 2  # nothing to measure by: the last
+    study.finish(0, "finished")
     best = study.landscape().best_of(study.trial(0))
     assert best is not None and best.rung.rung == 1
+    assert frozen(study)[0].values == [60.0, 0.2]
+
+
+def test_the_reference_is_ddpms_and_never_moves(tmp_path):
+    study = open_study(tmp_path)
+    for _ in range(3):
+        study.ask(SPACE)
+    study.record_rung(1, rung(0, 10.0, 0.0))
+    study.finish(1, "finished")
+    assert study.reference is None  # DDPM still runs
+    study.record_rung(0, rung(0, 100.0, 0.1))
+    study.record_rung(0, rung(1, 80.0, 0.4))
+    study.finish(0, "finished")
+    assert study.reference == (160.0, 1.0)
+    assert open_study(tmp_path).reference == (160.0, 1.0)
+    replica = study.replicate(0, 7, [100, 200])
+    study.record_rung(replica.number, rung(0, 1.0, 0.0))
+    study.finish(replica.number, "finished")
+    assert study.reference == (160.0, 1.0)
+
+
+def test_without_a_scored_baseline_the_first_trial_that_ended_bounds_the_volume(tmp_path):
+    study = open_study(tmp_path)
+    for _ in range(3):
+        study.ask(SPACE)
+    study.finish(0, "failed", "the loss was not finite")
+    study.record_rung(1, rung(0, 10.0, 0.0))
+    study.finish(1, "finished")
+    assert study.reference == (20.0, 1.0)
+
+
+def test_replicas_repeat_a_configuration_and_are_no_candidates(tmp_path):
+    study = open_study(tmp_path)
+    study.ask(SPACE)
+    study.ask(SPACE)
+    replica = study.replicate(1, 11, [100, 200])
+    assert replica.settings == {**study.trial(1).settings, "seed": 11, "rungs": [100, 200]}
+    assert (replica.replica_of, replica.arm, replica.source) == (1, "ambient", "replica")
+    study.record_rung(replica.number, rung(0, 1.0, 0.0))
+    assert study.landscape().candidates == ()
+    assert open_study(tmp_path).trials() == study.trials()
+    assert study.ask(SPACE).number == 3
+
+
+def test_ddpm_with_other_settings_searched_is_a_rival(tmp_path):
+    space = Space("rivals", {"dropout": Range(0.0, 0.3)}, {"sigma_tn": 0.0}, ({"dropout": 0.0},))
+    study = open_study(tmp_path)
+    assert [study.ask(space).arm for _ in range(3)] == ["ddpm", "rival", "rival"]
+
+
+def test_a_setting_that_is_newer_than_the_study_is_taken_in(tmp_path):
+    open_study(tmp_path).claim({"training.lr": 0.001})
+    open_study(tmp_path).ask(SPACE)
+    open_study(tmp_path).claim({"training.lr": 0.001, "training.shift_pixels": 0})
+    with pytest.raises(StudySettingsChangedError, match=r"shift_pixels=0 and is now given 2"):
+        open_study(tmp_path).claim({"training.lr": 0.001, "training.shift_pixels": 2})
+
+
+def test_the_seconds_of_searching_are_remembered(tmp_path):
+    study = open_study(tmp_path)
+    assert study.seconds == 0
+    study.searched(12.5)
+    assert open_study(tmp_path).seconds == 12.5
 
 
 def test_an_empty_study_has_an_empty_landscape():
@@ -146,7 +203,7 @@ def test_an_empty_study_has_an_empty_landscape():
 
 def test_a_study_taken_up_again_does_not_draw_what_it_drew_before(tmp_path):
     def ask():
-        study = open_study(tmp_path, lambda seed: optuna.samplers.RandomSampler(seed=seed))
+        study = open_study(tmp_path)
         return [study.ask(SPACE).settings["sigma_tn"] for _ in range(3)][1:]
 
     assert not set(ask()) & set(ask())

@@ -1,0 +1,244 @@
+"""Who chooses: beliefs wash out, grids end, conditions hold, and the sampler learns what it should and no more."""
+
+import math
+
+import numpy as np
+import optuna
+import pytest
+
+from ambient_ray.tuning.points import draw, grid_points
+from ambient_ray.tuning.proposer import Proposer, SpaceExhaustedError, prior_share
+from ambient_ray.tuning.records import Objectives, RungRecord, violations
+from ambient_ray.tuning.samplers import choose_sampler, shipped_sampler
+from ambient_ray.tuning.space import Choice, Range, Space
+from ambient_ray.tuning.study import Study
+
+OBJECTIVES = Objectives("fd", "f_mem")
+PLAIN = Space(
+    "plain",
+    {"sigma_tn": Range(0.1, 4.0, log=True), "noisy_ratio": Range(0.1, 0.9)},
+    {"mixing": "set_split"},
+    ({"sigma_tn": 0.0},),
+)
+CONDITIONAL = Space(
+    "conditional",
+    {
+        "noisy_ratio": Range(0.1, 0.9),
+        "sigma_tn": Range(0.1, 4.0, log=True),
+        "mixing": Choice(("set_split", "sigma_split")),
+    },
+    {},
+    ({"sigma_tn": 0.0},),
+    {"noisy_ratio": {"mixing": ("set_split",)}},
+)
+
+
+def rung(index, fd, f_mem):
+    return RungRecord(index, 100 * (index + 1), {"fd": fd, "f_mem": f_mem}, {}, "")
+
+
+def play(study, space, trials, outcome=lambda t: (50 + 10 * t.settings["sigma_tn"], 0.5), stop=lambda n: False):
+    """Ask and tell so many trials."""
+    for _ in range(trials):
+        trial = study.ask(space)
+        fd, f_mem = outcome(trial)
+        study.record_rung(trial.number, rung(0, fd, f_mem))
+        study.finish(trial.number, "stopped" if stop(trial.number) else "finished", rungs_left=0.5)
+    return study
+
+
+def study_with(key="random", storage="memory:", space=PLAIN, **options):
+    return Study("s", storage, OBJECTIVES, choose_sampler(shipped_sampler(key), space).proposer(**options))
+
+
+@pytest.mark.parametrize("key", ["tpe", "gp", "nsga2", "nsga3", "qmc", "random", "grid"])
+@pytest.mark.parametrize("space", [PLAIN, CONDITIONAL], ids=lambda s: s.name)
+def test_every_sampler_searches_two_objectives_and_keeps_conditions(key, space):
+    study = play(study_with(key, space=space, seed=1), space, 20, stop=lambda n: n % 3 == 2)
+    trials = study.trials()
+    assert [t.arm for t in trials] == ["ddpm"] + 19 * ["ambient"]
+    for trial in trials[1:]:
+        assert 0.1 <= trial.settings["sigma_tn"] <= 4.0
+        assert ("noisy_ratio" in trial.settings) == (trial.settings["mixing"] == "set_split")
+    assert len({str(t.settings) for t in trials}) >= (
+        15 if key == "gp" else 20
+    )  # an acquisition may come back to a corner
+
+
+@pytest.mark.parametrize("key", ["tpe", "gp", "nsga2"])
+def test_a_sampler_learns_where_the_good_ones_are(key):
+    """Fidelity and memorization both fall towards sigma_tn = .1 and ratio = .1."""
+
+    def outcome(trial):
+        x, y = trial.settings["sigma_tn"], trial.settings.get("noisy_ratio", 0.5)
+        return 50 + 10 * x + 20 * y, 0.2 + 0.1 * x + 0.5 * y
+
+    study = play(study_with(key, seed=2), PLAIN, 120 if key == "nsga2" else 60, outcome)
+    late = [t.settings for t in study.trials()[-20:]]
+    assert np.median([s["sigma_tn"] for s in late]) < 0.6
+    assert np.median([s["noisy_ratio"] for s in late]) < 0.3
+
+
+def test_tpe_models_the_joint_space_beside_baseline_and_failures():
+    study = play(study_with("tpe"), PLAIN, 12, stop=lambda n: n % 2)
+    memory = study._proposer._memory
+    assert {"sigma_tn", "noisy_ratio"} <= set(memory.sampler.infer_relative_search_space(memory, memory.trials[-1]) or {
+        name for group in memory.sampler._search_space_group.search_spaces for name in group
+    })  # fmt: skip
+    assert len(memory.trials) == 11  # the baseline has no searched parameters: the sampler never sees it
+
+
+@pytest.mark.parametrize(
+    ("lesson", "state", "constraints"),
+    [
+        ("infeasible", optuna.trial.TrialState.COMPLETE, {"fidelity": 0.0, "stopped": 0.5}),
+        ("partial", optuna.trial.TrialState.COMPLETE, {"fidelity": 0.0, "stopped": 0.0}),
+        ("pruned", optuna.trial.TrialState.PRUNED, {}),
+    ],
+)
+def test_what_a_stopped_trial_teaches(lesson, state, constraints):
+    study = study_with(lesson=lesson)
+    play(study, PLAIN, 3, stop=lambda n: n == 1)
+    study.ask(PLAIN)
+    told = study._proposer._memory.trials[0]
+    assert told.state is state
+    assert dict(told.constraints) == constraints
+
+
+def test_violations_grade_what_is_of_no_use():
+    assert violations((90.0, 0.2), (100.0, 1.0), 0.0) == {"fidelity": 0.0, "stopped": 0.0}
+    near, far = (violations((fd, 0.2), (100.0, 1.0), 0.0)["fidelity"] for fd in (110.0, 400.0))
+    assert 0 < near < far < 1
+    assert violations((90.0, 0.2), None, 0.25) == {"fidelity": 0.0, "stopped": 0.25}
+
+
+def test_a_failed_trial_teaches_nothing_and_ends():
+    study = study_with("tpe")
+    for number in range(4):
+        study.ask(PLAIN)
+        study.finish(number, "failed", "the loss was not finite")
+    study.ask(PLAIN)
+    states = [t.state for t in study._proposer._memory.trials]
+    assert states == 3 * [optuna.trial.TrialState.FAIL] + [optuna.trial.TrialState.RUNNING]
+
+
+# -- beliefs --------------------------------------------------------------------------------------------------
+
+
+BELIEVED = Space(
+    "believed",
+    {"sigma_tn": Range(0.1, 4.0, log=True, prior=0.5, spread=0.1), "noisy_ratio": Range(0.1, 0.9)},
+    {"mixing": "set_split"},
+    ({"sigma_tn": 0.0},),
+)
+
+
+def test_a_belief_is_tried_first_and_its_share_follows_the_bound():
+    study = play(study_with(space=BELIEVED, prior_weight=0.5, seed=3), BELIEVED, 101)
+    sources = [t.source for t in study.trials()]
+    assert sources[:2] == ["baseline", "prior"]
+    assert study.trial(1).settings["sigma_tn"] == 0.5
+    for asked in (5, 20, 100):
+        assert sources[1 : asked + 1].count("prior") <= 1 + prior_share(0.5, asked)
+    assert sources[1:].count("prior") >= math.floor(prior_share(0.5, 100))
+
+
+def test_a_belief_washes_out_whatever_its_weight():
+    shares = [(1 + prior_share(1.0, n)) / n for n in (10, 100, 1000, 100_000)]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[-1] < 0.001
+
+
+def test_a_wrong_belief_does_not_keep_tpe_from_the_optimum():
+    wrong = Space(
+        "wrong", {**BELIEVED.parameters, "sigma_tn": Range(0.1, 4.0, log=True, prior=4.0, spread=0.05)},
+        BELIEVED.fixed, BELIEVED.baselines,
+    )  # fmt: skip
+
+    def outcome(trial):
+        return 50 + 20 * trial.settings["sigma_tn"], 0.1 + 0.2 * trial.settings["sigma_tn"]
+
+    study = play(study_with("tpe", space=wrong, prior_weight=1.0, seed=4), wrong, 80, outcome)
+    late = [t.settings["sigma_tn"] for t in study.trials()[-20:] if t.source == "sampler"]
+    assert np.median(late) < 0.5
+
+
+def test_draws_from_a_belief_stay_inside_and_near_it():
+    rng = np.random.default_rng(0)
+    drawn = [draw(rng, Range(0.1, 4.0, log=True, prior=0.1, spread=0.1)) for _ in range(400)]
+    assert 0.1 <= min(drawn) and max(drawn) <= 4.0 and np.median(drawn) < 0.15
+    words = [draw(rng, Choice(("a", "b"), prior="b")) for _ in range(400)]
+    assert 0.65 < words.count("b") / 400 < 0.85
+    counts = [draw(rng, Range(1, 9, integer=True, prior=4)) for _ in range(50)]
+    assert all(isinstance(c, int) and 1 <= c <= 9 for c in counts)
+
+
+# -- grids ----------------------------------------------------------------------------------------------------
+
+
+def test_a_grid_tries_every_point_once_and_then_says_so():
+    choice = choose_sampler({"grid": 3}, CONDITIONAL)
+    assert len(grid_points(CONDITIONAL, 3)) == 3 * 3 + 3
+    study = Study("s", "memory:", OBJECTIVES, choice.proposer())
+    play(study, CONDITIONAL, 1 + 12)
+    with pytest.raises(SpaceExhaustedError, match="tried whole"):
+        study.ask(CONDITIONAL)
+    tried = [tuple(sorted(t.settings.items())) for t in study.trials()[1:]]
+    assert len(set(tried)) == 12
+
+
+# -- enqueued points ------------------------------------------------------------------------------------------
+
+
+def test_enqueued_points_come_after_the_baseline_and_the_sampler_fills_the_rest(tmp_path):
+    url = f"journal:{tmp_path}/study.journal"
+    study = study_with("tpe", url)
+    study.enqueue([{"sigma_tn": 0.7}, {"sigma_tn": 1.5, "noisy_ratio": 0.25}])
+    asked = [study.ask(PLAIN) for _ in range(2)]
+    again = study_with("tpe", url)
+    again.enqueue([{"sigma_tn": 0.7}, {"sigma_tn": 1.5, "noisy_ratio": 0.25}])
+    asked += [again.ask(PLAIN) for _ in range(2)]
+    assert [t.source for t in asked] == ["baseline", "enqueued", "enqueued", "sampler"]
+    assert [t.settings["sigma_tn"] for t in asked[1:3]] == [0.7, 1.5]
+    assert 0.1 <= asked[1].settings["noisy_ratio"] <= 0.9 and asked[2].settings["noisy_ratio"] == 0.25
+
+
+# -- many trials, and restarts --------------------------------------------------------------------------------
+
+
+def test_of_many_trials_the_copy_keeps_the_best_and_an_even_choice():
+    proposer = Proposer(lambda seed: optuna.samplers.TPESampler(seed=seed), remembers=40)
+    study = Study("s", "memory:", OBJECTIVES, proposer)
+    play(study, PLAIN, 200, lambda t: (50 + abs(t.number - 100), 0.5))
+    study.ask(PLAIN)
+    held = [t for t in proposer._memory.trials if t.state.is_finished()]
+    assert 40 <= len(held) <= 51
+    assert min(t.values[0] for t in held) == 50
+
+
+@pytest.mark.parametrize("key", ["tpe", "nsga2", "qmc"])
+def test_a_study_taken_up_again_goes_on_with_what_it_learnt(tmp_path, key):
+    url = f"journal:{tmp_path}/study.journal"
+    first = play(study_with(key, url, seed=5), PLAIN, 25)
+    again = study_with(key, url, seed=5)
+    new = again.ask(PLAIN)
+    assert len(again._proposer._memory.trials) >= 25  # 24 that were searched and the new one
+    assert str(new.settings) not in {str(t.settings) for t in first.trials()}
+    if key == "nsga2":
+        generations = [t.system_attrs["NSGAIISampler:generation"] for t in again._proposer._memory.trials]
+        assert generations[:2] == [0, 0] and generations[-1] == 1
+
+
+def test_a_limit_that_becomes_known_reaches_trials_that_were_told_before():
+    study = study_with("tpe")
+    ddpm = study.ask(PLAIN)
+    early = study.ask(PLAIN)
+    study.record_rung(early.number, rung(0, 500.0, 0.0))
+    study.finish(early.number, "finished")
+    study.ask(PLAIN)
+    assert study._proposer._memory.trials[0].constraints["fidelity"] == 0
+    study.record_rung(ddpm.number, rung(0, 100.0, 0.5))
+    study.finish(ddpm.number, "finished")
+    assert study.reference == (200.0, 1.0)
+    study.ask(PLAIN)
+    assert study._proposer._memory.trials[0].constraints["fidelity"] == pytest.approx(1.5 / 2.5)
