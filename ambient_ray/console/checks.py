@@ -5,14 +5,15 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ambient_ray.data import Split
 from ambient_ray.errors import UserError
 from ambient_ray.evaluation import PixelExtractor, References, evaluate, fidelity_key
-from ambient_ray.training import TrainingData, TrainSettings
+from ambient_ray.training import TrainingData, TrainSettings, TrainSettingsError
+from ambient_ray.training.resident import check_images
 from ambient_ray.training.state import build_model, image_facts
-from ambient_ray.tuning.space import Choice, Space
+from ambient_ray.tuning.space import Choice, Parameter, Space
 
 
 class OutputFolderError(UserError):
@@ -79,15 +80,69 @@ def check_network(settings: TrainSettings, subsets: Split) -> None:
 
 
 def check_space_values(settings: TrainSettings, space: Space) -> None:
-    """The corners of the space must be settings that can be trained."""
-    for baseline in space.baselines:
-        settings.overlaid({**space.fixed, **baseline})
-    for pick in (0, -1):
-        corner = {
-            name: p.choices[pick] if isinstance(p, Choice) else (p.low, p.high)[pick]
-            for name, p in space.parameters.items()
-        }
-        settings.overlaid({**space.fixed, **corner})
+    """The baselines and the corners of the space must be settings that can be trained."""
+    for own in corners(space):
+        settings.overlaid(own)
+
+
+def check_space_data(settings: TrainSettings, space: Space, subsets: Split) -> None:
+    """The images must be enough for the baselines and corners of the space, and its networks must fit them.
+
+    Raises:
+        TrainSettingsError: more images are asked for than there are.
+        TrialInputError: a network cannot be built, or images are too small for what is done to them.
+    """
+    data = TrainingData(subsets.train, subsets.heldout)
+    built: list[object] = [settings.backbone]  # what has been built, here or by `check_network`
+    for own in corners(space):
+        trial = settings.overlaid(own)
+        if trial.n_train is not None and trial.n_train > len(subsets.train):
+            raise TrainSettingsError(
+                f"the search space {space.name!r} asks for n_train={trial.n_train} and dataset.n_train is"
+                f" {len(subsets.train)}: raise dataset.n_train, or lower the space's with"
+                f" +space.n_train.high={len(subsets.train)}"
+            )
+        check_images(trial, data)
+        network = {key: value for key, value in trial.backbone.items() if key != "dropout"}
+        if network not in built:
+            build_model(trial, image_facts(trial, data), 0.5)
+            built.append(network)
+
+
+def corners(space: Space) -> list[dict[str, Any]]:
+    """Configurations at the space's edges: the baselines, all parameters low, all high, and each choice by itself.
+
+    Every one holds the fixed settings, and only parameters that exist under its other values.
+    """
+    first, last = ({name: _ends(p)[end] for name, p in space.parameters.items()} for end in (0, -1))
+    edges = [first, last]
+    for name, parameter in space.parameters.items():
+        if isinstance(parameter, Choice):
+            edges += [{**other, name: choice} for choice in parameter.choices for other in (first, last)]
+    found: list[dict[str, Any]] = [{**space.fixed, **baseline} for baseline in space.baselines]
+    for edge in edges:
+        own = dict(space.fixed)
+        for name in space.order:
+            if space.active(name, own):
+                own[name] = edge[name]
+        if own not in found:
+            found.append(own)
+    return found
+
+
+def augmentation(settings: TrainSettings, space: Space) -> tuple[bool, int]:
+    """What any trial of the space may do to its images: (whether some mirror, the most pixels that some move by).
+
+    Copies are looked for through all of it in every trial, so that augmentation does not pass for less copying.
+    """
+    trials = [settings.overlaid(own) for own in corners(space)] or [settings]
+    return any(trial.flip for trial in trials), max(trial.shift_pixels for trial in trials)
+
+
+def _ends(parameter: Parameter) -> Sequence[Any]:
+    if isinstance(parameter, Choice):
+        return parameter.choices
+    return [int(v) if parameter.integer else v for v in (parameter.low, parameter.high)]
 
 
 def check_scores(needed: Sequence[str], extractor: str, subsets: Split, reference: str) -> None:

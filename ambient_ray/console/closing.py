@@ -7,8 +7,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ambient_ray.tuning.records import Candidate, Landscape, Objectives
+from ambient_ray.interval import Interval
+from ambient_ray.tracking import Registration
+from ambient_ray.tuning.confirmation import Confirmed
+from ambient_ray.tuning.records import Candidate, Landscape, Objectives, TrialRecord
 
+from .comparison import percent
 from .verdict import Match, Verdict, matches, memorization
 
 
@@ -42,7 +46,8 @@ def front_table(land: Landscape, objectives: Objectives, champion: Candidate | N
 
 def match_table(found: Sequence[Match], objectives: Objectives, tolerance: float) -> Table:
     """DDPM's stops, each beside the least copying Ambient candidate at no worse a fidelity."""
-    table = Table(title=f"At the fidelity of each DDPM stop (within {tolerance:.0%})", title_justify="left")
+    title = f"The search's runs at the fidelity of each DDPM stop (within {percent(tolerance)})"
+    table = Table(title=title, title_justify="left")
     for name in ("DDPM stopped at", objectives.fidelity, objectives.memorization):
         table.add_column(name, justify="right")
     table.add_column("least copying Ambient candidate")
@@ -56,6 +61,48 @@ def match_table(found: Sequence[Match], objectives: Objectives, tolerance: float
         stop = (f"{match.ddpm.rung.images_seen:,}", f"{match.ddpm.fidelity:.3g}", memorization(match.ddpm, objectives))
         table.add_row(*stop, where, *scores, match.word)
     return table
+
+
+def confirmed_table(found: Sequence[Confirmed], objectives: Objectives, champion: Candidate | None) -> Table:
+    """What was trained again on fresh seeds, the least copying first: both means with their 95 % intervals.
+
+    Configurations at the rung that they were to be confirmed at, and DDPM at all of its stops, which compete.
+    """
+    table = Table(title="Confirmed on fresh training seeds: means and 95 % intervals", title_justify="left")
+    for name in ("", "trial", "configuration", "images seen", objectives.fidelity, objectives.memorization, "seeds"):
+        table.add_column(name, justify="right" if name not in {"", "configuration", "seeds"} else "left")
+    for point in sorted((p for p in found if p.planned), key=lambda p: (p.memorization, p.fidelity)):
+        lost = [f"{n} {word}" for n, word in ((point.diverged, "diverged"), (point.failed, "failed")) if n]
+        table.add_row(
+            "champion" if point.original == champion else "",
+            str(point.original.trial.number),
+            point.original.trial.label,
+            f"{point.original.rung.images_seen:,}",
+            _padded(point.of_fidelity, ".3g"),
+            _padded(point.of_memorization, ".3f"),
+            "; ".join([", ".join(map(str, point.seeds)), *lost]),
+        )
+    return table
+
+
+def _padded(interval: Interval, form: str) -> str:
+    return interval.text(form) if interval.low is not None else f"{interval.text(form)} (no interval)"
+
+
+def bounds(land: Landscape, objectives: Objectives, delta: float) -> str:
+    """What bounds the hypervolume, in words: `fd_classifier 9.2 (twice DDPM's best) and f_mem 1`.
+
+    Args:
+        land: with the study's reference.
+        objectives: the names of the two scores.
+        delta: of the study: fidelity worse than (1 + delta) times DDPM's best is of no use.
+    """
+    if land.reference is None:
+        return ""
+    whose = "DDPM's" if any(c.trial.arm == "ddpm" for c in land.candidates) else "the first trial's"
+    times = "twice" if delta == 1 else f"{1 + delta:g} times"
+    fidelity, copied = land.reference
+    return f"{objectives.fidelity} {fidelity:.4g} ({times} {whose} best) and {objectives.memorization} {copied:g}"
 
 
 def draw_front(land: Landscape, objectives: Objectives, champion: Candidate | None, path: Path) -> Path | None:
@@ -100,24 +147,49 @@ def print_closing(
     verdict: Verdict,
     *,
     tolerance: float,
+    delta: float,
     tracking_uri: str,
     model: str,
-    version: int | None,
+    registration: Registration | None,
     figure: Path | None,
     output_dir: Path,
+    failed: Sequence[TrialRecord] = (),
 ) -> None:
-    """Print the front, the answer, and where to look."""
+    """Print the front, the confirmation, the answer, and where to look.
+
+    Args:
+        console: where to.
+        land: the search's candidates.
+        objectives: the names of the two scores.
+        verdict: the answer.
+        tolerance: what matched fidelity is.
+        delta: of the study (`Study.delta`), for the words about the hypervolume's bound.
+        tracking_uri: the MLflow store.
+        model: the registered model's name.
+        registration: what became of the champion in the registry; None where nothing was registered.
+        figure: the drawn front.
+        output_dir: the search's.
+        failed: replicas that failed (`confirmation.failed_replicas`); each is named with its reason.
+    """
     if land.front:
         console.print(front_table(land, objectives, verdict.champion))
     if found := matches(land, objectives, tolerance):
         console.print(match_table(found, objectives, tolerance))
+    if verdict.confirmed:
+        console.print(confirmed_table(verdict.confirmed, objectives, verdict.champion))
+    for replica in failed:
+        console.print(
+            Text(
+                f"Replica {replica.number} of trial {replica.replica_of} (seed {replica.settings.get('seed')}) failed"
+                f" after {len(replica.rungs)} rungs: {replica.reason or 'no reason was given'}"
+            ),
+            soft_wrap=True,
+        )
     console.print(Text(verdict.sentence, style="bold"), soft_wrap=True)
     if land.reference is not None:
-        whose = "DDPM" if verdict.ddpm else "the worst"
-        bounds = f"{objectives.fidelity} {land.reference[0]:.4g} ({whose} at its first rung)"
         console.print(
-            f"Hypervolume {land.hypervolume:.4g}, bounded by {bounds} and {objectives.memorization}"
-            f" {land.reference[1]:g}; {len(land.candidates)} candidates.",
+            f"Hypervolume {land.hypervolume:.4g}, bounded by {bounds(land, objectives, delta)};"
+            f" {len(land.candidates)} candidates.",
             soft_wrap=True,
             highlight=False,
         )
@@ -127,8 +199,9 @@ def print_closing(
     default = default and Path("Makefile").is_file()  # in the project's checkout
     look = "make ui" if default else f"mlflow ui --backend-store-uri {tracking_uri}"
     console.print(Text(f"All runs, pictures and models: {look}"), soft_wrap=True)
-    if version is not None:
-        console.print(
-            Text(f"The champion is version {version} of the model {model}:\n{load_lines(tracking_uri, model)}"),
-            soft_wrap=True,
-        )
+    if registration is not None:
+        text = f"The champion is version {registration.champion} of the model {model}"
+        if registration.champion != registration.version:
+            text += f". This search's own is version {registration.version} and did not take its place"
+            text += f": {registration.why}.\nThe champion"
+        console.print(Text(f"{text}:\n{load_lines(tracking_uri, model)}"), soft_wrap=True)

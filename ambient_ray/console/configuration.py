@@ -61,6 +61,7 @@ class EvaluationConfig(_Section):
     fidelity: str = "fd"
     memorization: str = "f_mem"
     tolerance: float = Field(0.05, ge=0)
+    delta: float = Field(1.0, gt=0)
 
 
 class TrialConfig(_Section):
@@ -70,7 +71,8 @@ class TrialConfig(_Section):
     cpus_per_worker: float = Field(1, gt=0)
     gpus_per_worker: float = Field(0, ge=0)
     rungs: list[int] = Field(min_length=1)
-    reduction_factor: float = Field(2.0, gt=1)
+    reduction_factor: float | None = Field(2.0, gt=1)
+    within: Literal["crowding", "epsilon_net"] = "crowding"
     rung_values: list[list[str]] | None = None
     max_concurrent: int | None = Field(None, ge=1)
     max_failures: int = Field(1, ge=0)
@@ -89,6 +91,27 @@ class TrialConfig(_Section):
         return self
 
 
+class PriorConfig(_Section):
+    """How much the search listens to the beliefs that its space states."""
+
+    weight: float = Field(0.5, ge=0, le=1)
+
+
+class ConfirmConfig(_Section):
+    """Which candidates are trained again on fresh seeds, and by which rule one of them becomes champion."""
+
+    top: int = Field(3, ge=0)
+    seeds: int = Field(3, ge=2)
+    rule: Literal["matched", "knee", "max_memorization"] = "matched"
+    max_memorization: float | None = Field(None, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _rule_has_its_number(self) -> "ConfirmConfig":
+        if self.rule == "max_memorization" and self.max_memorization is None:
+            raise ValueError("rule=max_memorization needs confirm.max_memorization, a share from 0 to 1")
+        return self
+
+
 class TrackingConfig(_Section):
     """Where MLflow keeps runs and models. Without a uri: one SQLite file in the output folder."""
 
@@ -103,7 +126,11 @@ class Configuration(_Section):
     output_dir: AbsolutePath
     storage: str | None = None
     seed: int = Field(ge=0)
-    trials: int = Field(ge=1)
+    trials: int | None = Field(ge=1)
+    hours: float | None = Field(None, gt=0)
+    gpu_hours: float | None = Field(None, gt=0)
+    warm_start: str | None = None
+    enqueue: AbsolutePath | None = None
     search_space: str
     search_spaces: AbsolutePath | None = None
     space: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -115,7 +142,19 @@ class Configuration(_Section):
     evaluation: EvaluationConfig
     trial: TrialConfig
     sampler: dict[str, Any]
+    prior: PriorConfig = PriorConfig()
+    confirm: ConfirmConfig = ConfirmConfig()
     tracking: TrackingConfig
+
+    @model_validator(mode="after")
+    def _some_budget(self) -> "Configuration":
+        if self.trials is None and self.hours is None and self.gpu_hours is None:
+            raise ValueError("set trials, hours or gpu_hours: without any of them the search would never end")
+        if self.gpu_hours is not None and not self.trial.gpus_per_worker:
+            raise ValueError(
+                "gpu_hours bounds trials that hold GPUs; set trial.gpus_per_worker, or use hours or trials"
+            )
+        return self
 
     @property
     def folder(self) -> Path:

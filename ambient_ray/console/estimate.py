@@ -1,6 +1,7 @@
 """What a search will need, from a few steps that are really taken: trials at once, hours, gigabytes."""
 
 import os
+import sys
 import time
 
 import torch
@@ -10,6 +11,7 @@ from ambient_ray.diffusion import sample
 from ambient_ray.training import TrainingData, World
 from ambient_ray.training.state import TrainState
 
+from .configuration import Configuration
 from .preparation import Prepared, bank_for, this_node
 
 _SECONDS = 2.0
@@ -26,27 +28,38 @@ def print_estimate(prepared: Prepared) -> None:
     step, evaluation = _step_seconds(state), _sampling_seconds(prepared, state, device)
     trial = (settings.rungs[-1] / settings.batch_size) * step / config.trial.workers + len(settings.rungs) * evaluation
     say = Console(soft_wrap=True, highlight=False).print
+    trials, replicas = config.trials or 0, replicas_planned(config)
     if config.address or os.environ.get("RAY_ADDRESS"):
         at_once = config.trial.max_concurrent or 1
         say(f"trials at once: known when the cluster is joined; {at_once} assumed here")
     else:
         at_once = min(
             prepared.shape.concurrency([this_node()]),
-            config.trials,
-            config.trial.max_concurrent or config.trials,
+            config.trials or sys.maxsize,
+            config.trial.max_concurrent or sys.maxsize,
         )
         say(f"trials at once: {at_once}")
     parameters = sum(p.numel() for p in state.model.parameters())
-    gigabytes = config.trials * len(settings.rungs) * _checkpoint_bytes(prepared, parameters) / 1e9
+    gigabytes = (trials + replicas) * len(settings.rungs) * _checkpoint_bytes(prepared, parameters) / 1e9
     step_ms = f"{1000 * step:.0f} ms on this {device.type}"
     say(f"network: {parameters:,} parameters; a step of {settings.batch_size} images takes {step_ms}")
-    say(
-        f"a trial that is never stopped takes {_duration(trial)}; the search at most"
-        f" {_duration(-(-config.trials // at_once) * trial)}, less what the judge stops,"
-        " plus some 10 s of process starts a trial"
-    )
-    say(f"checkpoints: at most {gigabytes:.2g} GB in {config.folder}")
+    say(f"a trial that is never stopped takes {_duration(trial)}, plus some 10 s of process starts")
+    if config.trials is not None:
+        say(f"{trials} trials take at most {_duration(-(-trials // at_once) * trial)}, less what the judge stops")
+    if config.hours is not None or config.gpu_hours is not None:
+        bound = [f"{config.hours:g} hours"] if config.hours is not None else []
+        bound += [f"{config.gpu_hours:g} GPU hours"] if config.gpu_hours is not None else []
+        say(f"no trial is begun after {' or '.join(bound)}, what confirmation needs kept back")
+    if replicas:
+        say(f"confirmation: at most {replicas} replicas, {_duration(-(-replicas // at_once) * trial)}")
+    most = "at most" if config.trials is not None else "of confirmation alone at most"
+    say(f"checkpoints: {most} {gigabytes:.2g} GB in {config.folder}")
     say("dry_run=true: nothing was started")
+
+
+def replicas_planned(config: Configuration) -> int:
+    """How many confirmation trains at the most: the candidates and DDPM."""
+    return (config.confirm.top + 1) * config.confirm.seeds if config.confirm.top else 0
 
 
 def _step_seconds(state: TrainState) -> float:

@@ -1,25 +1,27 @@
 """Everything that can be wrong with a search, found out before Ray starts; and all that its trials share."""
 
 import os
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import yaml
 
 from ambient_ray.data import ImageSet, Split, load_images, noise_bank, split
-from ambient_ray.errors import UserError
 from ambient_ray.tracking import TrackingStore, check_tracking, resolve_store
 from ambient_ray.training import TrainSettings
 from ambient_ray.training.settings import NETWORK_SETTINGS
+from ambient_ray.tuning.champion import Rule
+from ambient_ray.tuning.enqueued import load_points
 from ambient_ray.tuning.judge import RungPolicy
 from ambient_ray.tuning.records import Objectives
+from ambient_ray.tuning.samplers import choose_sampler
 from ambient_ray.tuning.space import Choice, Space, load_space
 from ambient_ray.tuning.study import Study
+from ambient_ray.tuning.transfer import Transfer, WarmStartError
 from ambient_ray.tuning.trial import TrialShape
 
 from .checks import check_network, check_scores, check_space_values, check_writable, lock_study
@@ -30,10 +32,6 @@ _NOT_SEARCHED = frozenset(
     {"backbone", "seed", "noise_seed", "latent_seed", "rungs", "samples", "sample_steps", "sample_batch"}
 )
 _CLASSIFIED = frozenset({"digits"})
-
-
-class SamplerError(UserError):
-    """The search's sampler cannot be built, or cannot search two objectives."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,7 @@ class Prepared:
         objectives: the names of the two scores.
         policy: what the judge decides by.
         shape: what a trial asks of the cluster.
+        rule: by which the champion is chosen.
         study: open, and claimed with these settings.
         store: where MLflow records.
         extractor: features, ready to use.
@@ -63,6 +62,7 @@ class Prepared:
     objectives: Objectives
     policy: RungPolicy
     shape: TrialShape
+    rule: Rule
     study: Study
     store: TrackingStore
     extractor: Any
@@ -107,7 +107,8 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
     shape = TrialShape(config.trial.workers, config.trial.cpus_per_worker, config.trial.gpus_per_worker)
     if not (config.address or os.environ.get("RAY_ADDRESS")):
         shape.concurrency([this_node()])
-    sampler = _sampler(config)
+    sampler = choose_sampler(config.sampler, space)
+    points = load_points(config.enqueue, space, settings.to_dict()) if config.enqueue is not None else []
     store = resolve_store(config.tracking.uri, config.output_dir)
     check_writable(config.folder)
     lock = None if config.dry_run else lock_study(config.folder)
@@ -127,9 +128,16 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
     objectives = _objectives(config, extractor.name)
     policy = _policy(config, objectives)
     check_scores(policy.needed(objectives), extractor.name, subsets, config.evaluation.reference)
-    study = Study(config.study, config.storage_url, objectives, sampler)
+    proposer = sampler.proposer(
+        seed=config.seed, prior_weight=config.prior.weight, transfer=_warm_start(config, space, objectives)
+    )
+    rule = Rule(config.confirm.rule, config.evaluation.tolerance, config.confirm.max_memorization)
+    study = Study(config.study, config.storage_url, objectives, proposer, delta=config.evaluation.delta)
     study.claim(_identity(config, settings, space, images, extractor, objectives))
-    return Prepared(config, images, subsets, settings, space, objectives, policy, shape, study, store, extractor, lock)
+    study.enqueue(points)
+    return Prepared(
+        config, images, subsets, settings, space, objectives, policy, shape, rule, study, store, extractor, lock
+    )
 
 
 def train_settings(config: Configuration) -> TrainSettings:
@@ -179,25 +187,32 @@ def _import_network(backbone: Mapping[str, Any]) -> None:
         from diffusers import UNet2DModel  # noqa: F401
 
 
-def _sampler(config: Configuration) -> Callable[[int], Any]:
-    from hydra.utils import instantiate
-
-    content = dict(config.sampler)
-    seeded = str(content.get("_target_", "")).startswith("optuna.samplers.") and "seed" not in content
-
-    def build(known: int) -> Any:
-        seed = {"seed": int(np.random.SeedSequence([config.seed, known]).generate_state(1)[0])} if seeded else {}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "experimental", of arguments that were chosen on purpose
-            return instantiate({**content, **seed})
-
+def _warm_start(config: Configuration, space: Space, objectives: Objectives) -> Transfer | None:
+    """The trials of the study that `warm_start` names, as prior knowledge."""
+    if config.warm_start is None:
+        return None
+    given = config.warm_start
+    folder = Path(given).expanduser() if "/" in given else config.output_dir / given
+    storage = f"journal:{folder / 'study.journal'}"
+    if config.storage is not None and "/" not in given:
+        storage = config.storage
+    elif not (folder / "study.journal").is_file():
+        raise WarmStartError(f"warm_start={given}: there is no study in {folder}")
+    if folder == config.folder:
+        raise WarmStartError(f"warm_start={given}: this is the study itself; the same command continues it")
+    source = Study(folder.name, storage, objectives)
+    settings = source.settings
+    theirs = Objectives(str(settings.get("evaluation.fidelity")), str(settings.get("evaluation.memorization")))
+    if theirs != objectives:
+        raise WarmStartError(
+            f"warm_start={given}: its objectives are {theirs.fidelity} and {theirs.memorization}, and this study's are"
+            f" {objectives.fidelity} and {objectives.memorization}; nothing can be learnt across other scores"
+        )
+    defaults = {key.removeprefix("training."): v for key, v in settings.items() if key.startswith("training.")}
     try:
-        build(0)
-    except Exception as error:
-        raise SamplerError(
-            f"sampler: {content.get('_target_')} cannot be built: {' '.join(str(error).split())}"
-        ) from error
-    return build
+        return Transfer.of(source.trials(), objectives, source.reference, defaults, space)
+    except WarmStartError as error:
+        raise WarmStartError(f"warm_start={given}: {error}") from error
 
 
 def _extractor(config: Configuration, images: ImageSet) -> Any:
@@ -229,7 +244,7 @@ def _policy(config: Configuration, objectives: Objectives) -> RungPolicy:
     else:
         named = {"fd": objectives.fidelity}
         values = [[named.get(key, key) for key in keys] for keys in config.trial.rung_values]
-    return RungPolicy(rungs, config.trial.reduction_factor, values)
+    return RungPolicy(rungs, config.trial.reduction_factor, values, within=config.trial.within)
 
 
 def _identity(
@@ -251,6 +266,7 @@ def _identity(
         "evaluation.reference": config.evaluation.reference,
         "evaluation.fidelity": objectives.fidelity,
         "evaluation.memorization": objectives.memorization,
+        "evaluation.delta": config.evaluation.delta,
         "trial.rungs": list(config.trial.rungs),
     }
     flat |= {f"space.{key}": value for key, value in space.describe().items()}

@@ -25,7 +25,7 @@ class Progress:
 
     Args:
         study: for the front and hypervolume.
-        trials: how many the study shall hold.
+        trials: how many the study shall hold, replicas not counted; None where hours bound it.
         rungs: training length at each rung, in images.
         objectives: the two scores to show.
         console: where to write; a terminal gets the live table.
@@ -34,7 +34,7 @@ class Progress:
     def __init__(
         self,
         study: Study,
-        trials: int,
+        trials: int | None,
         rungs: tuple[int, ...],
         objectives: Objectives,
         console: Console | None = None,
@@ -134,19 +134,25 @@ class Progress:
 
     def _summarise(self) -> None:
         land = self._study.landscape()
-        ended = sum(t.state != "running" for t in self._shown.values())
+        ended = sum(t.ended and t.replica_of is None for t in self._shown.values())
+        most = f"/{self._trials}" if self._trials is not None else ""
         self._summary = (
-            f"{ended}/{self._trials} trials ended, front of {len(land.front)}, hypervolume {_short(land.hypervolume)}"
+            f"{ended}{most} trials ended, front of {len(land.front)}, hypervolume {_short(land.hypervolume)}"
         )
 
     def _time_left(self) -> str:
         """From the images that ended trials needed and the speed of this session; a guess, and shown as one."""
-        done = [t.rungs[-1].images_seen for t in self._shown.values() if t.state != "running" and t.rungs]
+        if self._trials is None:
+            return "until the hours are spent"
+        own = [t for t in self._shown.values() if t.replica_of is None]
+        done = [t.rungs[-1].images_seen for t in own if t.ended and t.rungs]
         elapsed = time.monotonic() - self._began
         images = self._images() - self._images_before
         if not done or images <= 0:
             return "time left: known after the first trial"
         expected = self._trials * sum(done) / len(done)
+        replicas = [t for t in self._shown.values() if t.replica_of is not None]
+        expected += sum(t.settings["rungs"][-1] for t in replicas)
         left = max(0.0, expected - self._images()) * elapsed / images
         return f"about {left / 60:.0f} min left"
 

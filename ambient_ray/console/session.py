@@ -2,45 +2,25 @@
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from ambient_ray.tracking import DatasetFacts, RungScores, StudyRecorder
-from ambient_ray.tuning.records import Landscape, RungRecord, TrialRecord
+from ambient_ray.tracking import StudyRecorder
+from ambient_ray.tuning.budget import Budget
+from ambient_ray.tuning.confirmation import candidates_to_confirm, failed_replicas, replicas_to_begin
 from ambient_ray.tuning.run import SearchPlan, run_search, start_ray
 from ambient_ray.tuning.space import Space
 
 from .closing import draw_front, print_closing
 from .configuration import Configuration
-from .estimate import print_estimate
+from .estimate import print_estimate, replicas_planned
 from .preparation import Prepared, bank_for, cores, prepare
 from .progress import Progress
-from .verdict import Verdict, decide
+from .recording import Tracked, record_conclusion, start_recording
+from .verdict import conclude
 
 _SHORT = 500_000  # training images; the shortest preset for larger images has twice as many
-
-
-class _Tracked:
-    """Hands a search's events to MLflow's one writer."""
-
-    def __init__(self, recorder: StudyRecorder) -> None:
-        self._recorder = recorder
-
-    def trial_started(self, trial: TrialRecord, resumed: bool) -> None:
-        self._recorder.trial_started(trial.number, trial.arm, trial.settings)
-        for rung in trial.rungs:  # a search that was killed may have died before MLflow heard of these
-            self.rung_scored(trial, rung)
-
-    def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
-        scores = _scores(rung)
-        self._recorder.rung_scored(
-            trial.number, scores.rung, scores.images_seen, scores.scores, scores.facts, scores.checkpoint
-        )
-
-    def trial_ended(self, trial: TrialRecord) -> None:
-        self._recorder.trial_ended(trial.number, trial.state, trial.reason)
 
 
 def conduct(config: Configuration, space: Space | None = None) -> int:
@@ -75,14 +55,23 @@ def announce(prepared: Prepared) -> None:
     for group in prepared.subsets.duplicates:
         say(f"exact duplicates, only the first is used: {', '.join(group)}", markup=False)
     say(prepared.subsets.describe(), markup=False)
-    done = [t for t in prepared.study.trials() if t.state != "running"]
-    todo = max(0, config.trials - len(done))
+    own = [t for t in prepared.study.trials() if t.replica_of is None]
+    done = sum(t.ended for t in own)
+    budget = [f"{max(0, config.trials - done)} of {config.trials} trials to run"] if config.trials is not None else []
+    budget += [f"{config.hours:g} hours"] if config.hours is not None else []
+    budget += [f"{config.gpu_hours:g} GPU hours"] if config.gpu_hours is not None else []
+    varied = ", ".join(prepared.space.parameters)
     say(
-        f"study {config.study}: {todo} of {config.trials} trials to run over {prepared.space.name}"
-        f" ({', '.join(prepared.space.parameters)}), rungs at {', '.join(f'{r:,}' for r in config.trial.rungs)} images"
-        f"{f', {len(done)} kept from before' if done else ''}",
+        f"study {config.study}: {' or '.join(budget)} over {prepared.space.name} ({varied}),"
+        f" rungs at {', '.join(f'{r:,}' for r in config.trial.rungs)} images"
+        f"{f', {done} kept from before' if done else ''}",
         markup=False,
-    )  # fmt: skip
+    )
+    if config.confirm.top and len(prepared.space.parameters) > 0:
+        say(
+            f"then the {config.confirm.top} best and DDPM again on {config.confirm.seeds} fresh training seeds each"
+            " (confirm.top=0 leaves that out)"
+        )
     if prepared.images.shape[-1] > 8 and config.trial.rungs[-1] < _SHORT:
         say(
             f"note: {config.trial.rungs[-1]:,} training images suit 8x8 digits; larger images want more before anything"
@@ -96,24 +85,25 @@ def announce(prepared: Prepared) -> None:
 
 
 def search(prepared: Prepared) -> int:
-    """Run the search to its end and report. Returns the exit code: 0, or 130 after Ctrl-C."""
+    """Run the search to its end, confirm its best and report. Returns the exit code: 0, or 130 after Ctrl-C."""
     config, console, recorder = prepared.config, terminal(), StudyRecorder(prepared.store)
-    finished, version = False, None
+    finished, registration = False, None
     try:
-        _start_recording(prepared, recorder)
+        start_recording(prepared, recorder)
         finished = _run_trials(prepared, recorder, console)
-        land = prepared.study.landscape()
-        verdict = decide(land, prepared.objectives, config.evaluation.tolerance)
+        land, trials = prepared.study.landscape(), prepared.study.trials()
+        verdict = conclude(land, trials, prepared.objectives, prepared.rule)
         figure = draw_front(land, prepared.objectives, verdict.champion, config.folder / "front.png")
         if finished:
-            version = _conclude(prepared, recorder, land, verdict, figure)
+            registration = record_conclusion(prepared, recorder, land, verdict, figure)
     finally:
         for problem in recorder.close(state="finished" if finished else "killed"):
             console.print(f"MLflow: {problem}", style="yellow", soft_wrap=True, highlight=False, markup=False)
     print_closing(
-        console, land, prepared.objectives, verdict, tolerance=config.evaluation.tolerance,
-        tracking_uri=prepared.store.uri, model=config.model_name, version=version,
-        figure=figure, output_dir=config.output_dir,
+        console, land, prepared.objectives, verdict,
+        tolerance=config.evaluation.tolerance, delta=config.evaluation.delta,
+        tracking_uri=prepared.store.uri, model=config.model_name, registration=registration,
+        figure=figure, output_dir=config.output_dir, failed=failed_replicas(trials),
     )  # fmt: skip
     if not finished:
         console.print("Stopped. All scored rungs are kept; the same command goes on:", highlight=False)
@@ -122,24 +112,40 @@ def search(prepared: Prepared) -> int:
 
 
 def _run_trials(prepared: Prepared, recorder: StudyRecorder, console: Console) -> bool:
-    """Run until the study is full; False after Ctrl-C."""
+    """Search until the budget is spent, then confirm; False after Ctrl-C."""
     import ray
 
-    config = prepared.config
-    progress = Progress(prepared.study, config.trials, tuple(config.trial.rungs), prepared.objectives, console)
+    config, study = prepared.config, prepared.study
+    progress = Progress(study, config.trials, tuple(config.trial.rungs), prepared.objectives, console)
     try:
         with progress:
             progress.say("starting Ray")
             start_ray(config.address, cores(), _data_bytes(prepared))
             real = len(prepared.subsets.train) + len(prepared.subsets.heldout)
             progress.say(f"{prepared.extractor.name} features of {real:,} real images")
-            plan = _plan(prepared, _shared(prepared))
-            run_search(prepared.study, plan, (_Tracked(recorder), progress), progress.watch)
+            plan, listeners = _plan(prepared, _shared(prepared)), (Tracked(recorder), progress)
+            if ended := run_search(study, plan, listeners, progress.watch):
+                progress.say(f"no more trials are begun: {ended}")
+            if begun := _begin_replicas(prepared):
+                progress.say(f"confirmation: {begun} replicas on fresh training seeds")
+                run_search(study, plan, listeners, progress.watch, only_begun=True)
     except KeyboardInterrupt:
         return False
     finally:
         ray.shutdown()
     return True
+
+
+def _begin_replicas(prepared: Prepared) -> int:
+    """Enter into the study the replicas that confirmation still needs; how many there were."""
+    config, study = prepared.config, prepared.study
+    if not config.confirm.top or not prepared.space.parameters:
+        return 0
+    chosen = candidates_to_confirm(study.landscape(), prepared.rule, config.confirm.top)
+    todo = replicas_to_begin(study.trials(), chosen, config.confirm.seeds, config.seed)
+    for replica in todo:
+        study.replicate(replica.number, replica.seed, replica.rungs)
+    return len(todo)
 
 
 def _data_bytes(prepared: Prepared) -> int:
@@ -176,9 +182,10 @@ def _shared(prepared: Prepared) -> dict[str, Any]:
 
 def _plan(prepared: Prepared, shared: Mapping[str, Any]) -> SearchPlan:
     config = prepared.config
+    replicas = replicas_planned(config)
     return SearchPlan(
         space=prepared.space,
-        trials=config.trials,
+        budget=Budget(config.trials, config.hours, config.gpu_hours, replica_images=replicas * config.trial.rungs[-1]),
         rungs=tuple(config.trial.rungs),
         policy=prepared.policy,
         shape=prepared.shape,
@@ -187,71 +194,6 @@ def _plan(prepared: Prepared, shared: Mapping[str, Any]) -> SearchPlan:
         max_concurrent=config.trial.max_concurrent,
         max_failures=config.trial.max_failures,
     )
-
-
-def _start_recording(prepared: Prepared, recorder: StudyRecorder) -> None:
-    config, subsets = prepared.config, prepared.subsets
-    facts = DatasetFacts(
-        name=prepared.images.name or config.study,
-        content_hash=prepared.images.content_hash,
-        source=config.dataset.source,
-        shape=prepared.images.shape,
-        profile={
-            "n": len(prepared.images), "n_train": len(subsets.train), "n_heldout": len(subsets.heldout),
-            "num_classes": prepared.images.num_classes, "skipped": len(prepared.images.skipped),
-            "duplicates_dropped": subsets.dropped, "train_hash": subsets.train.content_hash,
-        },
-    )  # fmt: skip
-    recorder.start(
-        config.study,
-        config.model_dump(mode="json") | {"backbone": dict(prepared.settings.backbone)},
-        dataset=facts,
-        train_images=subsets.train.images,
-    )
-    for trial in prepared.study.trials():
-        if trial.state != "running":
-            recorder.replay(
-                trial.number,
-                trial.arm,
-                trial.settings,
-                [_scores(r) for r in trial.rungs],
-                trial.state,
-                trial.reason,
-            )
-
-
-def _conclude(
-    prepared: Prepared, recorder: StudyRecorder, land: Landscape, verdict: Verdict, figure: Path | None
-) -> int | None:
-    """Register the champion, log the front and the sentence; returns the model's version."""
-    version = None
-    if verdict.champion is not None:
-        future = recorder.register_champion(
-            verdict.champion.trial.number,
-            _scores(verdict.champion.rung),
-            _evidence(verdict),
-            model=prepared.config.model_name,
-        )
-        try:
-            version = future.result(timeout=120)
-        except Exception as error:
-            print(f"MLflow: the champion could not be registered: {error}", file=sys.stderr)
-    if figure is not None:
-        recorder.log_file(figure)
-    recorder.log_text(verdict.sentence + "\n", "answer.txt")
-    counts = {"front_size": len(land.front), "candidates": len(land.candidates)}
-    recorder.finish(
-        {"hypervolume": land.hypervolume, "trials": len(prepared.study.trials()), **counts}, note=verdict.sentence
-    )
-    return version
-
-
-def _evidence(verdict: Verdict) -> dict[str, Any]:
-    return {"sentence": verdict.sentence, "separated_from_ddpm": verdict.separated, "confirmed": False}
-
-
-def _scores(rung: RungRecord) -> RungScores:
-    return RungScores(rung.rung, rung.images_seen, dict(rung.scores), dict(rung.facts), Path(rung.checkpoint))
 
 
 def _command() -> str:

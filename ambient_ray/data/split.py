@@ -20,11 +20,14 @@ class Split:
     """train: the subset S; heldout: all other images; both in the order of their ids.
 
     duplicates: groups of ids with identical pixels. Only the first of each group is in `train` or `heldout`.
+    nested: int64 [len(train)], positions in `train` in the order in which images join as n_train grows: the first n,
+    sorted, are the training images of `split(..., n)`.
     """
 
     train: ImageSet
     heldout: ImageSet
     duplicates: tuple[tuple[str, ...], ...] = ()
+    nested: NDArray[np.int64] | None = None
 
     @property
     def dropped(self) -> int:
@@ -57,12 +60,15 @@ def split(image_set: ImageSet, n_train: int, *, seed: int) -> Split:
             f"dataset.n_train={n_train}: the set has {len(unique):,} {plural}{dropped}, "
             f"of which at least {MIN_HELDOUT} must be held out; {advice}"
         )
-    drawn = np.zeros(len(image_set), dtype=np.bool_)
-    drawn[_draw(image_set, unique, n_train, seed)] = True
+    joined = _draw(image_set, unique, n_train, seed)
+    drawn = set(joined)
+    train = [index for index in unique if index in drawn]
+    place = {index: position for position, index in enumerate(train)}
     return Split(
-        train=image_set.subset([index for index in unique if drawn[index]]),
-        heldout=image_set.subset([index for index in unique if not drawn[index]]),
+        train=image_set.subset(train),
+        heldout=image_set.subset([index for index in unique if index not in drawn]),
         duplicates=duplicates,
+        nested=np.array([place[index] for index in joined], dtype=np.int64),
     )
 
 
@@ -77,17 +83,16 @@ def _without_duplicates(image_set: ImageSet) -> tuple[list[int], tuple[tuple[str
 
 
 def _draw(image_set: ImageSet, unique: list[int], n_train: int, seed: int) -> list[int]:
-    """Positions of n_train images: each class in an order of its own, by hash, as far as its quota."""
+    """Positions of n_train images in the order in which they join: each class in an order of its own, by hash."""
     classes: dict[int, list[int]] = {}
     for index in unique:
         label = 0 if image_set.labels is None else int(image_set.labels[index])
         classes.setdefault(label, []).append(index)
     order = sorted(classes, key=lambda label: _rank(seed, "class", str(label)))
-    drawn = []
-    for label, quota in zip(order, quotas([len(classes[label]) for label in order], n_train), strict=True):
-        members = sorted(classes[label], key=lambda index: _rank(seed, "image", image_set.ids[index]))
-        drawn += members[:quota]
-    return drawn
+    members = [
+        iter(sorted(classes[label], key=lambda index: _rank(seed, "image", image_set.ids[index]))) for label in order
+    ]
+    return [next(members[seat]) for seat in _seats([len(classes[label]) for label in order], n_train)]
 
 
 def _rank(seed: int, kind: str, name: str) -> bytes:
@@ -103,15 +108,22 @@ def quotas(sizes: Sequence[int], n: int) -> NDArray[np.int64]:
     with the earliest deadline among those that are due (R. Tijdeman 1980, "The chairman assignment problem",
     Discrete Mathematics 32).
     """
+    return np.bincount(_seats(sizes, n), minlength=len(sizes)).astype(np.int64)
+
+
+def _seats(sizes: Sequence[int], n: int) -> list[int]:
+    """The class that each of the first n seats goes to; see `quotas`."""
     size = np.asarray(sizes, dtype=np.int64)
     total, given = int(size.sum()), np.zeros(len(size), dtype=np.int64)
     if len(size) == 1:
-        return np.array([n], dtype=np.int64)
+        return [0] * n
     scale = 2 * len(size) - 2
+    seats: list[int] = []
     for seat in range(1, n + 1):
         # Tijdeman's x_c = lambda_c * seat - given_c, as the integer scale * total * x_c: no rounding decides
         # a seat.
         claim = scale * (size * seat - given * total)
         deadline = np.where(claim >= total, ((scale - 1) * total - claim) / size, np.inf)
-        given[np.argmin(deadline)] += 1
-    return given
+        seats.append(int(np.argmin(deadline)))
+        given[seats[-1]] += 1
+    return seats

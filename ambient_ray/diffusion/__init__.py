@@ -1,21 +1,24 @@
 """Diffusion mathematics in PyTorch: preconditioning, noise levels, losses, samplers, backbones, oracles."""
 
-from .augment import flip_together
+from .augment import flip_together, shift_together
 from .backbones import DiT, UNet, build_backbone
 from .empirical import ambient_empirical_denoiser, empirical_denoiser
 from .losses import Denoiser, ambient_coefficient, ambient_loss, ambient_weight, denoising_loss, edm_weight
-from .noise_levels import LogNormal
+from .noise_levels import Cosine, LogNormal, LogUniform, NoiseLevels
 from .objective import AmbientObjective, Draws, ObjectiveError
 from .precond import EDMPrecond
 from .samplers import NonFiniteSamplesError, heun_sampler, karras_schedule, latents, sample
 
 __all__ = [
     "AmbientObjective",
+    "Cosine",
     "Denoiser",
     "DiT",
     "Draws",
     "EDMPrecond",
     "LogNormal",
+    "LogUniform",
+    "NoiseLevels",
     "NonFiniteSamplesError",
     "ObjectiveError",
     "UNet",
@@ -32,4 +35,5 @@ __all__ = [
     "karras_schedule",
     "latents",
     "sample",
+    "shift_together",
 ]

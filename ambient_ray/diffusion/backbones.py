@@ -23,7 +23,10 @@ class UNet(nn.Module):
     block_out_channels: width of each level; every further level halves the resolution, which must divide
     evenly. layers_per_block: residual blocks a level. attention: feature-map sizes (in pixels) with
     self-attention. dropout: in [0, 1). norm_groups: of GroupNorm, by default the most that leave 4 channels a
-    group. ValueError, naming the setting, when the sizes do not fit.
+    group. width, depth: multiples of block_out_channels and of layers_per_block, for searches. Every width is
+    rounded to the nearest multiple of 8 channels (of attention_head_dim where there is attention, of norm_groups
+    where that is given), the layers to the nearest whole number, never below one of either; 1 changes nothing.
+    ValueError, naming the setting, when the sizes do not fit.
     """
 
     def __init__(
@@ -38,11 +41,15 @@ class UNet(nn.Module):
         attention_head_dim: int = 32,
         dropout: float = 0.0,
         norm_groups: int | None = None,
+        width: float = 1.0,
+        depth: float = 1.0,
         time_scale: float = TIME_SCALE,
     ) -> None:
         """Check the sizes and build the network."""
         super().__init__()
-        widths = tuple(int(w) for w in block_out_channels)
+        unit = math.lcm(attention_head_dim if attention else 8, norm_groups or 1)
+        widths = tuple(_scaled("width", int(w), width, unit) for w in block_out_channels)
+        layers_per_block = _scaled("depth", layers_per_block, depth, 1)
         groups = _norm_groups(widths) if norm_groups is None else norm_groups
         sizes = _level_sizes(resolution, widths)
         _check_unet(widths, sizes, attention, attention_head_dim, groups, layers_per_block, dropout)
@@ -77,8 +84,9 @@ class UNet(nn.Module):
 class DiT(nn.Module):
     """diffusers' `DiTTransformer2DModel` as an EDM backbone (Peebles and Xie 2023).
 
-    channels, resolution, num_classes: as for UNet. patch_size must divide the resolution; width is
-    heads * head_dim. ValueError when the sizes do not fit.
+    channels, resolution, num_classes: as for UNet. patch_size must divide the resolution; a token has heads *
+    head_dim channels. width, depth: multiples of head_dim, rounded to the nearest multiple of 8, and of layers,
+    rounded to the nearest whole number, as for UNet; 1 changes nothing. ValueError when the sizes do not fit.
     """
 
     def __init__(
@@ -92,10 +100,13 @@ class DiT(nn.Module):
         heads: int = 4,
         head_dim: int = 32,
         dropout: float = 0.0,
+        width: float = 1.0,
+        depth: float = 1.0,
         time_scale: float = TIME_SCALE,
     ) -> None:
         """Check the sizes and build the network."""
         super().__init__()
+        head_dim, layers = _scaled("width", head_dim, width, 8), _scaled("depth", layers, depth, 1)
         if patch_size < 1 or resolution % patch_size:
             raise ValueError(f"patch_size {patch_size} does not divide the resolution {resolution}")
         if layers < 1:
@@ -165,6 +176,13 @@ def _import(target: str) -> Any:
     if not callable(found):
         raise ValueError(f"backbone._target_ {target}: {path} has no class or function {name}")
     return found
+
+
+def _scaled(name: str, size: int, factor: float, unit: int) -> int:
+    """A size times a factor, rounded to the nearest multiple of `unit` and at least one; untouched by a factor of 1."""
+    if not (math.isfinite(factor) and factor > 0):
+        raise ValueError(f"{name} must be a multiple above 0, got {factor}")
+    return size if factor == 1 else unit * max(1, math.floor(size * factor / unit + 0.5))
 
 
 def _level_sizes(resolution: int, widths: Sequence[int]) -> list[int]:

@@ -1,9 +1,10 @@
-"""The distribution of training noise levels: a lognormal, truncated by inverse CDF, exact in its tails."""
+"""Distributions of training noise levels, truncated by inverse CDF: lognormal (exact in its tails) and rivals of it."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,6 +13,29 @@ from torch import Tensor
 # Below this log-probability float64 comes near its smallest number, so the inverse CDF works on the
 # logarithm.
 _LOG_TINY = -600.0
+# The levels that sampling passes through (`karras_schedule`): what a bounded distribution trains.
+SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
+
+
+class NoiseLevels(Protocol):
+    """A distribution of training noise levels."""
+
+    def mass_above(self, sigma: float) -> float:
+        """P(s > sigma), in [0, 1]."""
+        ...
+
+    def sample(
+        self,
+        n: int | Tensor,
+        low: float = 0.0,
+        high: float = math.inf,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """Levels strictly inside (low, high), increasing in the uniforms; see `LogNormal.sample`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -53,13 +77,7 @@ class LogNormal:
         log space. Returns `dtype`, in the shape of the uniforms. ValueError when no number of `dtype` lies
         between low and high.
         """
-        if not (low >= 0 and high > low):
-            raise ValueError(f"the interval of noise levels must satisfy 0 <= low < high, got ({low}, {high})")
-        if isinstance(n, Tensor):
-            uniform = n.double()
-        else:
-            where = device if device is not None else (generator.device if generator is not None else None)
-            uniform = torch.rand(n, generator=generator, device=where, dtype=torch.float64)
+        uniform = _uniforms(n, low, high, generator, device)
         z = _truncated_normal(uniform, self._z(low), self._z(high))
         inside = _inside(low, high, dtype)
         return (z * self.p_std + self.p_mean).exp().to(dtype).clamp_(*inside)
@@ -69,6 +87,111 @@ class LogNormal:
         if sigma <= 0:
             return -math.inf
         return (math.log(sigma) - self.p_mean) / self.p_std
+
+
+@dataclass(frozen=True)
+class LogUniform:
+    """ln sigma uniform over [ln sigma_min, ln sigma_max]: every octave of noise is trained alike.
+
+    The flat reference among noise distributions; it spends as much on levels that hardly matter as on those in the
+    middle, which is what Karras et al. 2022 (section 5) chose the lognormal to avoid.
+    """
+
+    sigma_min: float = SIGMA_MIN
+    sigma_max: float = SIGMA_MAX
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        _check_ends(self.sigma_min, self.sigma_max)
+
+    def mass_above(self, sigma: float) -> float:
+        """P(s > sigma), in [0, 1]."""
+        sigma = min(max(sigma, self.sigma_min), self.sigma_max)
+        return math.log(self.sigma_max / sigma) / math.log(self.sigma_max / self.sigma_min)
+
+    def sample(
+        self,
+        n: int | Tensor,
+        low: float = 0.0,
+        high: float = math.inf,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """Levels strictly inside (low, high), increasing in the uniforms; see `LogNormal.sample`."""
+        uniform = _uniforms(n, low, high, generator, device)
+        first, last = _inside(*_cut(self.sigma_min, self.sigma_max, low, high), dtype)
+        bottom, top = math.log(first), math.log(last)
+        return (bottom + uniform * (top - bottom)).exp().to(dtype).clamp_(first, last)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """The cosine schedule of Nichol and Dhariwal 2021 (section 3.2), in EDM's terms.
+
+    Variance-preserving x_t = cos(pi t / 2) x + sin(pi t / 2) e with t uniform is, divided by the cosine, noise of level
+    sigma = tan(pi t / 2): ln sigma has a hyperbolic secant's density around 0. Without the paper's small offset, and
+    with t cut so that sigma stays within [sigma_min, sigma_max].
+    """
+
+    sigma_min: float = SIGMA_MIN
+    sigma_max: float = SIGMA_MAX
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        _check_ends(self.sigma_min, self.sigma_max)
+
+    def mass_above(self, sigma: float) -> float:
+        """P(s > sigma), in [0, 1]."""
+        sigma = min(max(sigma, self.sigma_min), self.sigma_max)
+        top, bottom = math.atan(self.sigma_max), math.atan(self.sigma_min)
+        return (top - math.atan(sigma)) / (top - bottom)
+
+    def sample(
+        self,
+        n: int | Tensor,
+        low: float = 0.0,
+        high: float = math.inf,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """Levels strictly inside (low, high), increasing in the uniforms; see `LogNormal.sample`."""
+        uniform = _uniforms(n, low, high, generator, device)
+        first, last = _inside(*_cut(self.sigma_min, self.sigma_max, low, high), dtype)
+        bottom, top = math.atan(first), math.atan(last)
+        return (bottom + uniform * (top - bottom)).tan().to(dtype).clamp_(first, last)
+
+
+def _uniforms(
+    n: int | Tensor,
+    low: float,
+    high: float,
+    generator: torch.Generator | None,
+    device: torch.device | str | None,
+) -> Tensor:
+    """The uniforms that were given, or new ones, in float64. ValueError for an empty interval of levels."""
+    if not (low >= 0 and high > low):
+        raise ValueError(f"the interval of noise levels must satisfy 0 <= low < high, got ({low}, {high})")
+    if isinstance(n, Tensor):
+        return n.double()
+    where = device if device is not None else (generator.device if generator is not None else None)
+    return torch.rand(n, generator=generator, device=where, dtype=torch.float64)
+
+
+def _check_ends(sigma_min: float, sigma_max: float) -> None:
+    if not 0 < sigma_min < sigma_max < math.inf:
+        raise ValueError(f"noise levels need 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
+
+
+def _cut(sigma_min: float, sigma_max: float, low: float, high: float) -> tuple[float, float]:
+    """The part of (low, high) that a bounded distribution has. ValueError when it has none."""
+    first, last = max(sigma_min, low), min(sigma_max, high)
+    if first >= last:
+        raise ValueError(f"no noise level of [{sigma_min}, {sigma_max}] lies between {low} and {high}")
+    return first, last
 
 
 def _truncated_normal(u: Tensor, a: float, b: float) -> Tensor:

@@ -22,9 +22,10 @@ from .losses import (
     mean_square,
     per_image,
 )
-from .noise_levels import LogNormal
+from .noise_levels import SIGMA_MAX, SIGMA_MIN, Cosine, LogNormal, LogUniform, NoiseLevels
 
 MIXINGS = ("sigma_split", "set_split", "image_split")
+NOISE_DISTRIBUTIONS = ("lognormal", "loguniform", "cosine")
 
 
 class ObjectiveError(UserError):
@@ -57,8 +58,10 @@ class AmbientObjective:
                    (Algorithm 1 at 1/2). One uniform decides branch and level, so with noisy_ratio = P(s >
                    sigma_tn) it is `sigma_split` draw by draw, and trials share their random numbers.
       image_split  the images marked noisy at s > sigma_tn only, the others at every s
-    weighting, cap: see `ambient_weight`. p_mean, p_std: see `LogNormal`. sigma_data: standard deviation in
-    lambda. Raises ObjectiveError, naming the setting, when one is out of range.
+    weighting, cap: see `ambient_weight`. sigma_data: standard deviation in lambda. noise_distribution: of the
+    training noise levels: `lognormal` (p_mean, p_std: see `LogNormal`; the other two do not read them),
+    `loguniform` (see `LogUniform`), or `cosine` (see `Cosine`). "s ~ lognormal" above stands for whichever it is.
+    Raises ObjectiveError, naming the setting, when one is out of range.
     """
 
     sigma_tn: float = 0.0
@@ -69,6 +72,7 @@ class AmbientObjective:
     p_std: float = 1.2
     sigma_data: float = 0.5
     cap: float = COMPENSATION_CAP
+    noise_distribution: str = "lognormal"
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -80,6 +84,16 @@ class AmbientObjective:
             raise ObjectiveError(f"mixing must be one of {', '.join(MIXINGS)}, got {self.mixing!r}")
         if not (math.isfinite(self.sigma_data) and self.sigma_data > 0):
             raise ObjectiveError(f"sigma_data must be above 0, got {self.sigma_data}")
+        if self.noise_distribution not in NOISE_DISTRIBUTIONS:
+            raise ObjectiveError(
+                f"noise_distribution must be one of {', '.join(NOISE_DISTRIBUTIONS)}, got {self.noise_distribution!r}"
+            )
+        bounded = self.noise_distribution != "lognormal" and self.mixing != "sigma_split" and self.sigma_tn > 0
+        if bounded and not SIGMA_MIN < self.sigma_tn < SIGMA_MAX:
+            raise ObjectiveError(
+                f"sigma_tn must lie between {SIGMA_MIN} and {SIGMA_MAX} with noise_distribution="
+                f"{self.noise_distribution}, which has no levels elsewhere, got {self.sigma_tn}"
+            )
         try:
             check_weighting(self.weighting, self.cap)
             LogNormal(self.p_mean, self.p_std)
@@ -87,8 +101,12 @@ class AmbientObjective:
             raise ObjectiveError(str(error)) from error
 
     @property
-    def levels(self) -> LogNormal:
+    def levels(self) -> NoiseLevels:
         """The distribution of training noise levels before any truncation."""
+        if self.noise_distribution == "loguniform":
+            return LogUniform()
+        if self.noise_distribution == "cosine":
+            return Cosine()
         return LogNormal(self.p_mean, self.p_std)
 
     @property

@@ -89,13 +89,14 @@ def sample(
     device: torch.device | str = "cpu",
     labels: npt.NDArray[np.int64] | Tensor | None = None,
     steps: int = 18,
+    rho: float = 7.0,
     start: int = 0,
 ) -> npt.NDArray[np.uint8]:
     """Images start .. start + n - 1 of a latent seed, uint8 [n,H,W,C]; whatever batch_size (up to rounding).
 
-    shape: (C, H, W); labels: int64 [n] or None. A module is sampled in evaluation mode and put back as it
-    was. Every batch has the same shape (the last is padded), so a compiled network compiles once. Raises
-    NonFiniteSamplesError when a pixel is NaN or infinite.
+    shape: (C, H, W); labels: int64 [n] or None; steps, rho: see `karras_schedule`. A module is sampled in
+    evaluation mode and put back as it was. Every batch has the same shape (the last is padded), so a compiled
+    network compiles once. Raises NonFiniteSamplesError when a pixel is NaN or infinite.
     """
     if n < 0 or batch_size < 1:
         raise ValueError(f"sampling needs n >= 0 and batch_size >= 1, got {n} and {batch_size}")
@@ -109,7 +110,7 @@ def sample(
         for first in range(0, n, size):
             z = latents(size, shape, seed=seed, start=start + first).to(device)
             part = None if wanted is None else wanted[torch.arange(first, first + size).clamp(max=n - 1)].to(device)
-            x = heun_sampler(denoiser, z, steps=steps, labels=part)[: n - first]
+            x = heun_sampler(denoiser, z, steps=steps, rho=rho, labels=part)[: n - first]
             if not bool(torch.isfinite(x).all()):
                 raise NonFiniteSamplesError(
                     f"non-finite pixels in samples {start + first} to {start + first + len(x) - 1}"

@@ -53,20 +53,36 @@ def same_width(a: npt.NDArray[Any], b: npt.NDArray[Any], names: str) -> None:
         )
 
 
-def mirrored(images: Array, name: str = "images") -> npt.NDArray[Any]:
-    """Images [N,H,W,C] or [N,C,H,W] with left and right swapped.
+def augmented_orders(
+    images: Array, *, mirror: bool = False, shift: int = 0, name: str = "images"
+) -> list[npt.NDArray[np.int64]]:
+    """What augmentation does to flattened images [N, d]: for each variant, which value stands at each place, int64 [d].
 
-    uint8 is taken as [N,H,W,C] (how images are stored here); for floats the channel axis is the one of size
-    1, 3 or 4. Raises FeatureShapeError for features, and where both axes could hold the channels.
+    images [N,H,W,C] or [N,C,H,W]: uint8 is taken as [N,H,W,C] (how images are stored here); for floats the channel axis
+    is the one of size 1, 3 or 4. shift: up to so many whole pixels either way along both axes, wrapping round, as
+    training moves them (`ambient_ray.diffusion.shift_together`). mirror: all of them with left and right swapped, too.
+    The first variant is the image itself. Raises FeatureShapeError for features, and where both axes could hold the
+    channels.
     """
     array = as_array(images)
+    across = _width_axis(array, name) - 1
+    places = np.arange(int(np.prod(array.shape[1:])), dtype=np.int64).reshape(array.shape[1:])
+    moves = [(0, 0)] + [(y, x) for y in range(-shift, shift + 1) for x in range(-shift, shift + 1) if (y, x) != (0, 0)]
+    sides = [places, np.flip(places, across)] if mirror else [places]
+    return [np.roll(side, move, (across - 1, across)).reshape(-1) for side in sides for move in moves]
+
+
+def _width_axis(array: npt.NDArray[Any], name: str) -> int:
+    """The axis from left to right; that from top to bottom comes before it."""
     if array.ndim != 4:
-        raise FeatureShapeError(f"{name}: only images can be mirrored, expected four axes, got shape {array.shape}.")
+        raise FeatureShapeError(
+            f"{name}: only images can be mirrored or shifted, expected four axes, got shape {array.shape}."
+        )
     if array.dtype == np.uint8:
-        return array[:, :, ::-1]
+        return 2
     first, last = (array.shape[axis] in (1, 3, 4) for axis in (1, 3))
     if first == last:
         raise FeatureShapeError(
             f"{name}: shape {array.shape} does not say where the channels are; pass uint8 [N,H,W,C]."
         )
-    return array[..., ::-1] if first else array[:, :, ::-1]
+    return 3 if first else 2

@@ -86,7 +86,7 @@ def evaluate(
     _check(samples, extractor, references, settings)
     chosen = references.settings
     features = extractor(samples)
-    pixels = two_nearest(samples, references.train_images, mirror=chosen.mirror)
+    pixels = two_nearest(samples, references.train_images, mirror=chosen.mirror, shift=chosen.shift)
     similar_index, similarity = nearest_cosine(features, references.train_features)
     nearest = Nearest(pixels.index[:, 0], pixels.distance[:, 0], pixels.ratio, similar_index, similarity)
     values = _fidelity(features, references) | _memorization(nearest, references)
@@ -175,6 +175,8 @@ def _facts(n: int, extractor: Extractor, references: References, seeds: Mapping[
         "tau_rule": f"null {settings.null_quantile}" if settings.tau is None else f"fixed {settings.tau}",
         "tau": references.tau,
     }
+    if settings.shift:  # absent at 0, so that scores from before there were shifts compare with those of today
+        facts["shift"] = settings.shift
     if settings.tau is None:
         facts["tau_quantile"] = references.tau_quantile
     facts |= {f"extractor_{key}": value for key, value in extractor.facts.items()}

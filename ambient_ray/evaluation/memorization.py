@@ -54,6 +54,7 @@ def memorized_fraction(
     k: float = 1 / 3,
     *,
     mirror: bool = False,
+    shift: int = 0,
     device: str | torch.device = "cpu",
 ) -> Estimate:
     """f_mem: the share of generated images with d1/d2 < k (Yoon et al. 2023), with Wilson's 95 % interval.
@@ -61,12 +62,13 @@ def memorized_fraction(
     d1 <= d2 are the L2 distances to the two nearest training images. generated [N, ...], train [M, ...], M
     >= 2: vectors [., d] or images [.,H,W,C] or [.,C,H,W], flattened, both of one layout and one scale;
     arrays or tensors. mirror=True: the training set counts as holding each image and its mirror image (one
-    image for d1 and d2), for models trained with flips; needs images, not vectors. A generated image equal
+    image for d1 and d2), for models trained with flips, and shift > 0 the same of moves by up to so many pixels; both
+    need images, not vectors. A generated image equal
     to a training image (d1 = 0) is copied, also if a duplicate in the training set makes d2 = 0.
     Near-duplicates in the training set do hide copies, so duplicates are dropped beforehand
     (`ambient_ray.data.split`).
     """
-    return copied_share(two_nearest(generated, train, mirror=mirror, device=device).ratio, k)
+    return copied_share(two_nearest(generated, train, mirror=mirror, shift=shift, device=device).ratio, k)
 
 
 def copied_share(ratio: Array, k: float = 1 / 3) -> Estimate:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .arrays import Array, Floats, as_array, as_features, mirrored, same_width
+from .arrays import Array, Floats, as_array, as_features, augmented_orders, same_width
 from .errors import FeatureShapeError
 
 _BLOCK_VALUES = 1 << 22  # values of one block: 16 MiB in float32
@@ -29,13 +29,14 @@ class TwoNearest:
 
 
 def two_nearest(
-    queries: Array, train: Array, *, mirror: bool = False, device: str | torch.device = "cpu"
+    queries: Array, train: Array, *, mirror: bool = False, shift: int = 0, device: str | torch.device = "cpu"
 ) -> TwoNearest:
     """The two training images nearest to each query in L2 distance, exactly.
 
     queries [N, ...], train [M, ...], M >= 2: features or images, flattened, of one scale (mixing uint8 with
-    floats is refused). mirror: the distance to a training image is that to the nearer of the image and its
-    mirror image, so the two neighbours are always two different training images; needs image shapes.
+    floats is refused). mirror, shift: the distance to a training image is that to the nearest of the image, its
+    mirror image, and both moved by up to `shift` whole pixels (wrapping round), so the two neighbours are always two
+    different training images; both need image shapes. Costs one search a variant: (2 shift + 1)^2, twice with mirror.
 
     A float32 matrix product finds 8 candidates a query; their distances are then computed directly in
     float64, so an exact copy has distance 0. If the product's rounding bound leaves open whether a third
@@ -43,17 +44,18 @@ def two_nearest(
     Ties go to either.
     """
     _same_scale(queries, train)
-    sets = [train, mirrored(train, "training images")] if mirror else [train]
-    matrices = [as_features(values, "training images", at_least=2) for values in sets]
+    orders = augmented_orders(train, mirror=mirror, shift=shift, name="training images") if mirror or shift else []
+    matrix = as_features(train, "training images", at_least=2)
     wanted = as_features(queries, "generated images")
-    same_width(wanted, matrices[0], "nearest neighbours")
-    targets = [_tensor(matrix, device) for matrix in matrices]
-    rows = _tensor(wanted, device)
+    same_width(wanted, matrix, "nearest neighbours")
+    target, rows = _tensor(matrix, device), _tensor(wanted, device)
+    # |q - t[order]| = |q[inverse] - t|: a variant of all training images is one of the query, which is smaller.
+    variants = [torch.from_numpy(np.argsort(order)).to(device) for order in orders[1:]]
     index = torch.empty(len(rows), 2, dtype=torch.int64, device=rows.device)
     distance = torch.empty(len(rows), 2, dtype=torch.float64, device=rows.device)
     open_rows = torch.arange(len(rows), device=rows.device)
     for dtype in (_product_type(), torch.float64):
-        index[open_rows], distance[open_rows], certain = _search(rows[open_rows], targets, dtype)
+        index[open_rows], distance[open_rows], certain = _search(rows[open_rows], target, variants, dtype)
         open_rows = open_rows[~certain]
         if not len(open_rows):
             break
@@ -61,32 +63,41 @@ def two_nearest(
 
 
 def _search(
-    rows: torch.Tensor, targets: Sequence[torch.Tensor], dtype: torch.dtype
+    rows: torch.Tensor, target: torch.Tensor, variants: Sequence[torch.Tensor], dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Indices and exact distances of the two nearest [N, 2], and whether they are certain to be those [N]."""
+    """Indices and exact distances of the two nearest [N, 2], and whether they are certain to be those [N].
+
+    variants: orders of the values, int64 [d], in which a query is looked for besides its own.
+    """
     # Centring shrinks the norms, and with them the cancellation in |x|^2 + |y|^2 - 2 <x, y>.
-    centre = targets[0].double().mean(dim=0)
-    keys = [(target.double() - centre).to(dtype) for target in targets]
-    squares = [key.double().square().sum(dim=1).to(dtype) for key in keys]
-    reach = torch.stack([square.max() for square in squares]).max().double().sqrt()
-    d, images = rows.shape[1], len(targets[0])
+    centre = target.double().mean(dim=0)
+    key = (target.double() - centre).to(dtype)
+    squares = key.double().square().sum(dim=1).to(dtype)
+    reach = squares.max().double().sqrt()
+    d, images = rows.shape[1], len(target)
     kept = min(_CANDIDATES, images)
     step = max(1, min(_BLOCK_VALUES // images, _BLOCK_VALUES // (kept * d)))
     found_index, found_distance, found_certain = [], [], []
     for block in torch.split(rows, step):
         query = (block.double() - centre).to(dtype)
-        scores = squares[0] - 2 * (query @ keys[0].T)
-        for key, square in zip(keys[1:], squares[1:], strict=True):
-            scores = torch.minimum(scores, square - 2 * (query @ key.T))
+        scores = squares - 2 * (query @ key.T)
+        norm = largest = query.double().square().sum(dim=1)
+        for order in variants:
+            query = (block[:, order].double() - centre).to(dtype)
+            own = query.double().square().sum(dim=1)
+            scores = torch.minimum(scores, squares - 2 * (query @ key.T) + (own - norm).to(dtype)[:, None])
+            largest = torch.maximum(largest, own)
         lowest, candidates = scores.topk(kept, largest=False)
-        exact = torch.stack([(block.double()[:, None] - t[candidates].double()).square().sum(-1) for t in targets])
-        best, order = exact.amin(dim=0).sort(dim=1)
-        found_index.append(candidates.gather(1, order[:, :2]))
+        near = target[candidates].double()
+        exact = (block.double()[:, None] - near).square().sum(-1)
+        for order in variants:
+            exact = torch.minimum(exact, (block[:, order].double()[:, None] - near).square().sum(-1))
+        best, place = exact.sort(dim=1)
+        found_index.append(candidates.gather(1, place[:, :2]))
         found_distance.append(best[:, :2].sqrt())
         # |error| <= gamma (|x| + |y|)^2 with gamma = (d + 8) u (Higham 2002, 3.1): beyond it the order is
         # certain.
-        norm = query.double().square().sum(dim=1)
-        bound = (d + 8) * torch.finfo(dtype).eps * (norm.sqrt() + reach).square()
+        bound = (d + 8) * torch.finfo(dtype).eps * (largest.sqrt() + reach).square()
         certain = lowest[:, -1].double() + norm - bound >= best[:, 1]
         found_certain.append(certain if kept < images else torch.ones_like(certain))
     return torch.cat(found_index), torch.cat(found_distance), torch.cat(found_certain)

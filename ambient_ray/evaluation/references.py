@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal, Self
 
 import numpy as np
@@ -27,8 +27,9 @@ class EvaluationSettings:
 
     reference: what the fidelity that is optimised is measured against: `heldout` (default), `full`, or
     `train`, which rewards copying. k: the gap ratio's threshold of f_mem, in (0, 1]. tau: the similarity
-    threshold of S_tau, or None: calibrated to the null's `null_quantile`. mirror: f_mem counts mirror
-    images as copies (set it where training flips).
+    threshold of S_tau, or None: calibrated to the null's `null_quantile`. mirror, shift: f_mem counts mirror
+    images, and images moved by up to so many pixels, as copies (set them where training may flip or shift, for all
+    trials that are to be compared: else augmentation looks like less copying, as f_mem does not see through it).
     """
 
     reference: ReferenceName = "heldout"
@@ -36,6 +37,7 @@ class EvaluationSettings:
     tau: float | None = None
     null_quantile: float = NULL_QUANTILE
     mirror: bool = False
+    shift: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
@@ -49,6 +51,8 @@ class EvaluationSettings:
             raise EvaluationSettingsError(f"evaluation.tau={self.tau}: a cosine threshold must lie in [-1, 1).")
         if not 0 < self.null_quantile < 1:
             raise EvaluationSettingsError(f"evaluation.null_quantile={self.null_quantile} must lie between 0 and 1.")
+        if self.shift < 0:
+            raise EvaluationSettingsError(f"evaluation.shift={self.shift} must be a number of pixels, 0 or more.")
 
     def differing(self, other: Self) -> tuple[str, ...]:
         """Names of the fields in which two settings differ."""
@@ -62,7 +66,8 @@ class References:
     train_images uint8 [n,H,W,C] and train_features float32 [n,d]; statistics: one a reference set; kernel:
     of the chosen one; null_similarity and null_ratio [m]: cosine to the nearest training image and gap
     ratio of the held-out images; tau and tau_quantile: the threshold of S_tau and the null's quantile that
-    it really estimates (nan for a tau that was given).
+    it really estimates (nan for a tau that was given). heldout_features float32 [m,d]: kept where trials may train on
+    parts of the training set (`narrowed`), else None.
     """
 
     settings: EvaluationSettings
@@ -78,6 +83,7 @@ class References:
     tau_quantile: float
     train_hash: str
     reference_hash: str
+    heldout_features: npt.NDArray[np.float32] | None = None
 
     @classmethod
     def build(
@@ -88,9 +94,11 @@ class References:
         *,
         full: ImageSet | None = None,
         settings: EvaluationSettings | None = None,
+        narrow: bool = False,
     ) -> Self:
         """References from a training subset, its held-out images and, if wanted, the full set they come from.
 
+        narrow: keep what `narrowed` needs, the held-out images' features.
         Raises EvaluationSettingsError (reference=full without a full set), TooFewImagesError (train < 3 or
         held-out < 3), FeatureShapeError (images of different shape).
         """
@@ -105,7 +113,7 @@ class References:
                 raise FeatureShapeError(f"The {name} images have shape {images.shape}, those of train {train.shape}.")
         features = _features_once(extractor, {name: images.images for name, images in sets.items()})
         null_similarity = nearest_cosine(features["heldout"], features["train"])[1]
-        null_ratio = two_nearest(heldout.images, train.images, mirror=chosen.mirror).ratio
+        null_ratio = two_nearest(heldout.images, train.images, mirror=chosen.mirror, shift=chosen.shift).ratio
         tau, quantile = (chosen.tau, float("nan"))
         if tau is None:
             tau, quantile = calibrated_tau(null_similarity, chosen.null_quantile)
@@ -123,7 +131,43 @@ class References:
             tau_quantile=quantile,
             train_hash=train.content_hash,
             reference_hash=sets[chosen.reference].content_hash,
+            heldout_features=features["heldout"] if narrow else None,
         )
+
+    def narrowed(self, rows: npt.NDArray[np.int64], train: ImageSet, heldout: ImageSet) -> Self:
+        """The references of a model that trained on a part of the training images only.
+
+        Copies are looked for among those alone, the null is what held-out images score against them, and the `train`
+        statistics are theirs. What fidelity is measured against stays as it is (unless that is `train`).
+
+        rows: int64 [n], their positions among the training images; train: these images, in that order; heldout: the
+        images that these references were built with. Raises TooFewImagesError (n < 3), EvaluationSettingsError
+        (built without narrow=True).
+        """
+        if self.heldout_features is None:
+            raise EvaluationSettingsError("a trial's own n_train needs references that were built with narrow=True.")
+        if len(rows) < 3:
+            raise TooFewImagesError(f"The scores need at least 3 images in the train set, got {len(rows)}.")
+        chosen, features = self.settings, self.train_features[rows]
+        null_similarity = nearest_cosine(self.heldout_features, features)[1]
+        tau, quantile = self.tau, self.tau_quantile
+        if chosen.tau is None:
+            tau, quantile = calibrated_tau(null_similarity, chosen.null_quantile)
+        own = replace(
+            self,
+            train_images=train.images,
+            train_features=features,
+            statistics={**self.statistics, "train": GaussianStatistics.of(features, "train features")},
+            null_similarity=null_similarity,
+            null_ratio=two_nearest(heldout.images, train.images, mirror=chosen.mirror, shift=chosen.shift).ratio,
+            tau=tau,
+            tau_quantile=quantile,
+            train_hash=train.content_hash,
+        )
+        if chosen.reference != "train":
+            return own
+        kernel = KernelStatistics.of(features, "train features")
+        return replace(own, kernel=kernel, reference_hash=train.content_hash)
 
 
 def _features_once(

@@ -2,14 +2,17 @@
 
 from .events import DatasetFacts, RungScores
 from .model import ModelNotFoundError, ModelUnloadableError, load_model
+from .promotion import Evidence
 from .recorder import StudyRecorder, TrackingFailedError
-from .registry import register_champion
+from .registry import Registration, register_champion
 from .store import TrackingStore, TrackingUnreachableError, TrackingUriError, check_tracking, resolve_store
 
 __all__ = [
     "DatasetFacts",
+    "Evidence",
     "ModelNotFoundError",
     "ModelUnloadableError",
+    "Registration",
     "RungScores",
     "StudyRecorder",
     "TrackingFailedError",

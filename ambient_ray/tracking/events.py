@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .promotion import Evidence
+from .registry import Registration
+
 
 @dataclass(frozen=True)
 class DatasetFacts:
@@ -91,6 +94,15 @@ class TrialReplayed:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """Metrics of a trial that are not a rung's own, at a training length: what its replicas say of it."""
+
+    number: int
+    images_seen: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class FileLogged:
     """A file for the study's run, or a trial's."""
 
@@ -109,13 +121,13 @@ class TextLogged:
 
 @dataclass(frozen=True)
 class ChampionFound:
-    """A checkpoint of a trial to register as `model`; the version goes to `version`."""
+    """A checkpoint of a trial to register as `model`; what became of it goes to `registration`."""
 
     model: str
     number: int
     scored: RungScores
-    evidence: Mapping[str, Any]
-    version: Future[int]
+    evidence: Evidence
+    registration: Future[Registration]
 
 
 @dataclass(frozen=True)
@@ -133,6 +145,7 @@ Event = (
     | RungScored
     | TrialEnded
     | TrialReplayed
+    | Measured
     | FileLogged
     | TextLogged
     | ChampionFound

@@ -7,8 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-STUDY, KIND, TRIAL, ARM, STATE, REASON = (
-    f"ambient_ray.{key}" for key in ("study", "kind", "trial", "arm", "state", "reason")
+STUDY, KIND, TRIAL, ARM, STATE, REASON, REPLICA_OF = (
+    f"ambient_ray.{key}" for key in ("study", "kind", "trial", "arm", "state", "reason", "replica_of")
 )
 # A trial that the judge stopped has done all that was asked of it: FINISHED, and the tag says `stopped`.
 STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
@@ -17,19 +17,23 @@ _PARAM_LENGTH = 6000
 _TAG_LENGTH = 8000
 
 
-def trial_name(number: int, arm: str, params: Mapping[str, Any], *, replicate: bool = False) -> str:
+def trial_name(number: int, arm: str, params: Mapping[str, Any], parent: int | None = None) -> str:
     """`DDPM · trial 0`, `0.47 noisy .30 · trial 12`: the arm, sigma_tn and the noisy ratio, then the number.
 
-    sigma_tn and noisy_ratio are looked up by the last part of dotted keys.
+    A replica is `0.47 noisy .30 · trial 12 again, seed 3 (replica 17)`. sigma_tn, noisy_ratio and seed are looked up
+    by the last part of dotted keys.
     """
     short = {key.rpartition(".")[2]: value for key, value in params.items()}
-    what = {"ddpm": "DDPM", "ambient": "Ambient"}.get(arm, arm)
+    what = {"ddpm": "DDPM", "ambient": "Ambient", "rival": "Rival"}.get(arm, arm)
     sigma, ratio = short.get("sigma_tn"), short.get("noisy_ratio")
     if arm == "ambient" and isinstance(sigma, int | float):
         what = f"{sigma:.2f}"
         if isinstance(ratio, int | float):
             what += f" noisy {ratio:.2f}".replace(" 0.", " .")
-    return f"{what} · {'replicate' if replicate else 'trial'} {number}"
+    if parent is None:
+        return f"{what} · trial {number}"
+    seed = f", seed {short['seed']}" if "seed" in short else ""
+    return f"{what} · trial {parent} again{seed} (replica {number})"
 
 
 def flat_params(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

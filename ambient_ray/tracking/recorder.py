@@ -19,6 +19,8 @@ from ambient_ray.errors import UserError
 
 from . import events
 from .events import DatasetFacts, RungScores
+from .promotion import Evidence
+from .registry import Registration
 from .store import TrackingStore
 
 _log = logging.getLogger(__name__)
@@ -117,6 +119,13 @@ class StudyRecorder:
         """A trial ended. state: finished, stopped (by the judge), failed, killed; reason: one sentence."""
         self._put(events.TrialEnded(number, state, reason))
 
+    def measured(self, number: int, images_seen: int, metrics: Mapping[str, float]) -> None:
+        """Metrics of a trial at a training length, besides its rungs' own: the means over its replicas.
+
+        The trial may have ended. A value that MLflow has already is not written again.
+        """
+        self._put(events.Measured(number, images_seen, dict(metrics)))
+
     def log_file(self, path: Path, folder: str = "", *, number: int | None = None) -> None:
         """A file among the artifacts of the study's run, or of trial `number`; the same name is replaced."""
         self._put(events.FileLogged(Path(path), folder, number))
@@ -126,16 +135,16 @@ class StudyRecorder:
         self._put(events.TextLogged(text, name))
 
     def register_champion(
-        self, number: int, scored: RungScores, evidence: Mapping[str, Any], *, model: str = ""
-    ) -> Future[int]:
-        """Register the rung's checkpoint as a version of `model`, alias `champion`; gives the version.
+        self, number: int, scored: RungScores, evidence: Evidence, *, model: str = ""
+    ) -> Future[Registration]:
+        """Register the rung's checkpoint as a version of `model`, which takes the alias `champion` if it may.
 
-        model: by default the study's name. evidence: why this one, kept as tags. The future raises what the
-        registry raised.
+        number: the trial whose checkpoint it is, a replica as a rule. model: by default the study's name. evidence:
+        why this one, kept as tags, and what `promotion` decides by. The future raises what the registry raised.
         """
-        version: Future[int] = Future()
-        self._put(events.ChampionFound(model, number, scored, dict(evidence), version))
-        return version
+        registration: Future[Registration] = Future()
+        self._put(events.ChampionFound(model, number, scored, evidence, registration))
+        return registration
 
     def finish(self, metrics: Mapping[str, float] | None = None, *, state: str = "finished", note: str = "") -> None:
         """End the study: summary metrics, a note (Markdown) for its page. Trials still open become KILLED."""
@@ -218,7 +227,7 @@ class StudyRecorder:
                 if runs is not None:
                     self._keep(type(event).__name__, error)
                 if isinstance(event, events.ChampionFound):
-                    event.version.set_exception(error)
+                    event.registration.set_exception(error)
             finally:
                 self._queue.task_done()
         self._queue.task_done()

@@ -1,16 +1,18 @@
-"""The registry: a checkpoint becomes a version of the study's model, and the alias `champion` moves to it."""
+"""The registry: a checkpoint becomes a version of the study's model; the alias `champion` moves if it may."""
 
 from __future__ import annotations
 
 import json
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .bundle import weights_hash, write_generator, write_mlflow_model
 from .checkpoint import read_checkpoint
-from .labels import STUDY
+from .labels import STUDY, text_tags
+from .promotion import Evidence, Promotion, promotion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -20,7 +22,23 @@ if TYPE_CHECKING:
 CHAMPION = "champion"
 PREVIOUS = "previous-champion"
 _HASH_TAG = "ambient_ray.weights_sha256"
-_TAG_LENGTH = 8000  # MLflow cuts run tags here; the same bound keeps a version's tags readable
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What became of a checkpoint in the registry.
+
+    Attributes:
+        version: its version.
+        champion: the version that holds the alias `champion` now: this one, or one that it did not beat.
+        promoted: whether the alias moved to it (it may have held it already).
+        why: the reason, without a full stop.
+    """
+
+    version: int
+    champion: int
+    promoted: bool
+    why: str
 
 
 def register_champion(
@@ -31,23 +49,41 @@ def register_champion(
     run_id: str,
     scores: Mapping[str, float],
     facts: Mapping[str, Any],
-    evidence: Mapping[str, Any],
-) -> int:
-    """Register `checkpoint` as a version of the model `model`, point `champion` to it, return the version.
+    evidence: Evidence,
+) -> Registration:
+    """Register `checkpoint` as a version of the model `model`; point `champion` to it if its evidence says so.
 
-    The same weights are registered once: a second call only moves the alias and renews the evidence. The
-    champion that steps down is reachable as `previous-champion`. scores and facts travel inside the model and
-    as tags; evidence (why this one) as tags. run_id: the trial's run. Raises CheckpointUnreadableError, and
-    MlflowException from the store.
+    A model's first version becomes its champion. Later ones take the alias only as `promotion` decides from the
+    tags of what holds it; the others stay versions without it, and the tag `evidence.promotion` says why. The same
+    weights are registered once: a second call renews the evidence, which may also move the alias. The champion that
+    steps down is reachable as `previous-champion`. scores and facts travel inside the model and as tags; evidence
+    as tags. run_id: the trial's run. Tags are written before the alias moves, so a champion always has its
+    evidence. One writer a model is assumed: two searches that register at the same moment may pass over each other.
+    Raises CheckpointUnreadableError, and MlflowException from the store.
     """
     digest = weights_hash(checkpoint)
     version = find_version(client, model, digest)
     if version is None:
         version = _register(client, model, checkpoint, digest, run_id, scores, facts)
-    for key, value in evidence.items():
-        client.set_model_version_tag(model, str(version), f"evidence.{key}", _text(value))
-    _move_champion(client, model, version)
-    return version
+    holder = client.get_registered_model(model).aliases.get(CHAMPION)
+    decision = _decide(client, model, version, None if holder is None else int(holder), evidence)
+    tags = evidence.tags() | {"evidence.promotion": decision.why}
+    for key, value in text_tags(tags).items():
+        client.set_model_version_tag(model, str(version), key, value)
+    if decision.moves and holder is not None:
+        client.set_registered_model_alias(model, PREVIOUS, str(holder))
+    if decision.moves:
+        client.set_registered_model_alias(model, CHAMPION, str(version))
+    champion = version if decision.moves or holder is None else int(holder)
+    return Registration(version, champion, decision.moves, decision.why)
+
+
+def _decide(client: MlflowClient, model: str, version: int, holder: int | None, evidence: Evidence) -> Promotion:
+    if holder is None:
+        return Promotion(True, "the model had no champion")
+    if holder == version:
+        return Promotion(False, "it is the champion already; its evidence is renewed")
+    return promotion(evidence, Evidence.read(client.get_model_version(model, str(holder)).tags))
 
 
 def find_version(client: MlflowClient, model: str, digest: str) -> int | None:
@@ -85,7 +121,7 @@ def _register(
     run = client.get_run(run_id)
     tags = {_HASH_TAG: digest, STUDY: run.data.tags.get(STUDY, ""), "images_seen": str(images_seen)}
     tags |= {f"score.{key}": f"{value:.6g}" for key, value in scores.items()}
-    tags |= {f"fact.{key}": _text(value) for key, value in facts.items()}
+    tags |= text_tags({f"fact.{key}": value for key, value in facts.items()})
     with tempfile.TemporaryDirectory(prefix="ambient-register-") as scratch:
         generator = write_generator(checkpoint, Path(scratch) / "generator", scores=scores, facts=facts)
         folder = write_mlflow_model(generator, Path(scratch) / "model")
@@ -131,19 +167,6 @@ def _ensure_model(client: MlflowClient, name: str) -> None:
             raise
 
 
-def _move_champion(client: MlflowClient, name: str, version: int) -> None:
-    holder = client.get_registered_model(name).aliases.get(CHAMPION)
-    if holder is not None and int(holder) == version:
-        return
-    if holder is not None:
-        client.set_registered_model_alias(name, PREVIOUS, str(holder))
-    client.set_registered_model_alias(name, CHAMPION, str(version))
-
-
 def _model_name(model: str) -> str:
     """A logged model's name allows fewer characters than a registered one's."""
     return "".join("_" if character in "/:.%\"'" else character for character in model)
-
-
-def _text(value: Any) -> str:
-    return (value if isinstance(value, str) else json.dumps(value, default=str))[:_TAG_LENGTH]

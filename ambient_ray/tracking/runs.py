@@ -25,6 +25,7 @@ from .labels import (
     KIND,
     OVER,
     REASON,
+    REPLICA_OF,
     STATE,
     STATUS,
     STUDY,
@@ -112,11 +113,12 @@ class StudyRuns:
             self._log_new_params(known.run_id, params, known.params, tags)
             return
         parent = self.run_id if event.parent is None else self._trial(event.parent).run_id
+        of = {} if event.parent is None else {REPLICA_OF: str(event.parent)}
         kind = "trial" if event.parent is None else "replicate"
         run = self.client.create_run(
             self.experiment_id,
-            run_name=trial_name(event.number, event.arm, event.params, replicate=kind == "replicate"),
-            tags={"mlflow.parentRunId": parent, STUDY: self.study, KIND: kind, TRIAL: str(event.number)},
+            run_name=trial_name(event.number, event.arm, event.params, event.parent),
+            tags={"mlflow.parentRunId": parent, STUDY: self.study, KIND: kind, TRIAL: str(event.number), **of},
         )
         self._trials[event.number] = _TrialRun(run.info.run_id, {}, None, steps=set())
         self._log_new_params(run.info.run_id, params, self._trials[event.number].params, tags)
@@ -168,6 +170,19 @@ class StudyRuns:
         self.write(event.ended)
 
     @write.register
+    def _(self, event: events.Measured) -> None:
+        from mlflow.entities import Metric
+
+        run_id, now = self._trial(event.number).run_id, int(time.time() * 1000)
+        new = []
+        for key, value in finite(event.metrics).items():
+            earlier = [m for m in self.client.get_metric_history(run_id, key) if m.step == event.images_seen]
+            if not earlier or max(earlier, key=lambda m: m.timestamp).value != value:
+                new.append(Metric(key, value, now, event.images_seen))
+        if new:
+            self.client.log_batch(run_id, metrics=new)
+
+    @write.register
     def _(self, event: events.FileLogged) -> None:
         run_id = self.run_id if event.number is None else self._trial(event.number).run_id
         self.client.log_artifact(run_id, str(event.path), event.folder or None)
@@ -180,17 +195,20 @@ class StudyRuns:
     def _(self, event: events.ChampionFound) -> None:
         if event.scored.checkpoint is None:
             raise ValueError(f"trial {event.number} has no checkpoint to register")
-        version = register_champion(
+        model = event.model or self.study
+        registration = register_champion(
             self.client,
-            event.model or self.study,
+            model,
             event.scored.checkpoint,
             run_id=self._trial(event.number).run_id,
             scores=event.scored.scores,
             facts=event.scored.facts,
             evidence=event.evidence,
         )
-        self.client.set_tag(self.run_id, "ambient_ray.champion", f"models:/{event.model or self.study}/{version}")
-        event.version.set_result(version)
+        self.client.set_tag(self.run_id, "ambient_ray.champion", f"models:/{model}/{registration.champion}")
+        self.client.set_tag(self.run_id, "ambient_ray.registered", f"models:/{model}/{registration.version}")
+        self.client.set_tag(self.run_id, "ambient_ray.promotion", registration.why)
+        event.registration.set_result(registration)
 
     @write.register
     def _(self, event: events.StudyFinished) -> None:

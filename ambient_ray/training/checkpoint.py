@@ -170,7 +170,12 @@ def _describe(state: TrainState, history: tuple[RungResult, ...], content_hash: 
         "backbone": state.settings.to_dict()["backbone"],
         "image": state.image,
         "sigma_data": state.sigma_data,
-        "sampler": {"steps": state.settings.sample_steps, "sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0},
+        "sampler": {
+            "steps": state.settings.sample_steps,
+            "sigma_min": 0.002,
+            "sigma_max": 80.0,
+            "rho": state.settings.sample_rho,
+        },
         "content_hash": content_hash,
         "images_seen": state.images_seen,
         "rung": last.rung,

@@ -14,6 +14,7 @@ from .meter import Meter, Progress, Reading
 from .scoring import Scored, Scorer, draw_samples, sample_labels, study_scorer
 from .settings import TrainSettings
 from .state import TrainState
+from .subset import own_subset
 from .trial import Outcome, Reporter, RungResult, TrainingData, World, checkpoint_name
 
 # Steps between two looks at whether training is still finite. The same on every rank, as the look is
@@ -59,6 +60,7 @@ class _Trial:
         workdir: Path,
         score: Scorer | None,
     ) -> None:
+        data = own_subset(settings, data, scored=score is None and world.rank == 0)
         self.settings, self.data, self.world, self.reporter, self.workdir = (
             settings,
             data,

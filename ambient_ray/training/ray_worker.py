@@ -28,15 +28,18 @@ class RayReporter:
 
     Args:
         number: the trial's number in its study.
-        arm: ddpm or ambient; the judge protects baselines by it.
+        arm: ddpm, rival, ambient or replica; the judge protects baselines and replicas by it.
         rank: this worker's.
         judge: the judge's actor handle.
         needed: names of the scores without which a rung cannot be judged.
         folder: where Train keeps this trial's checkpoints, each under its own folder's name.
+        configuration: the number of the trial whose configuration this is: another's for a replica.
     """
 
-    def __init__(self, number: int, arm: str, rank: int, judge: Any, needed: Sequence[str], folder: str) -> None:
-        self._number, self._arm, self._rank = number, arm, rank
+    def __init__(
+        self, number: int, arm: str, rank: int, judge: Any, needed: Sequence[str], folder: str, configuration: int
+    ) -> None:
+        self._number, self._arm, self._rank, self._configuration = number, arm, rank, configuration
         self._judge, self._needed, self._folder = judge, tuple(needed), folder
         self.earlier: tuple[RungResult, ...] = ()
 
@@ -55,7 +58,7 @@ class RayReporter:
         problem = self._report(result, resumed) if self._rank == 0 else self._join()
         answer: tuple[bool, str] | None = None
         if self._rank == 0:
-            answer = (False, problem) if problem else (self._ask(result), "")
+            answer = (False, problem) if problem else self._ask(result)
         goes_on, problem = broadcast_from_rank_zero(answer)
         if problem:
             raise UnjudgeableError(problem)
@@ -89,10 +92,15 @@ class RayReporter:
         train.report({"rungs": []})
         return ""
 
-    def _ask(self, result: RungResult) -> bool:
+    def _ask(self, result: RungResult) -> tuple[bool, str]:
+        """Rank 0: the judge's answer, and why it gives none or ''."""
         import ray
 
-        return bool(ray.get(self._judge.decide.remote(self._number, self._arm, result.rung, dict(result.scores))))
+        asked = (self._number, self._arm, result.rung, dict(result.scores), self._configuration)
+        try:
+            return bool(ray.get(self._judge.decide.remote(*asked))), ""
+        except ValueError as error:  # Ray's error is of the judge's class, too, and holds the judge's own as its cause
+            return False, str(getattr(error, "cause", error))
 
     def _record(self, result: RungResult) -> dict[str, Any]:
         from .trial import checkpoint_name
@@ -105,8 +113,8 @@ def train_worker(config: Mapping[str, Any]) -> None:
     """What every Ray Train worker of a trial runs.
 
     Args:
-        config: number, arm, training (the study's `TrainSettings` as a dict), settings (the trial's own over them),
-            folder, data (an object reference to `TrainingData`), judge, needed, cpus.
+        config: number, arm, replica_of, training (the study's `TrainSettings` as a dict), settings (the trial's own
+            over them), folder, data (an object reference to `TrainingData`), judge, needed, cpus.
     """
     import ray
     from ray import train
@@ -126,9 +134,11 @@ def train_worker(config: Mapping[str, Any]) -> None:
     device = torch.device("cuda", 0) if ray.get_gpu_ids() and torch.cuda.is_available() else torch.device("cpu")
     world = World(context.get_world_rank(), context.get_world_size(), device)
     settings = TrainSettings.from_dict(config["training"]).overlaid(config["settings"])
+    number, original = config["number"], config["replica_of"]
     reporter = RayReporter(
-        config["number"], config["arm"], world.rank, config["judge"], config["needed"], config["folder"]
-    )
+        number, config["arm"], world.rank, config["judge"], config["needed"], config["folder"],
+        configuration=number if original is None else original,
+    )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="ambient-ray-") as scratch, process_group(world):
         resume = None
         if (kept := train.get_checkpoint()) is not None:

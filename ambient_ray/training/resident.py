@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ambient_ray.diffusion import flip_together
+from ambient_ray.diffusion import flip_together, shift_together
 
 from .settings import TrainSettings
 from .streams import StepDraws, noisy_only
@@ -52,7 +52,7 @@ class ResidentImages:
             self._noise = torch.from_numpy(bank.reshape(-1, *bank.shape[2:])).to(device)
 
     def batch(self, step: StepDraws) -> Batch:
-        """The images of a step in [-1, 1], each with its own noise, flipped together."""
+        """The images of a step in [-1, 1], each with its own noise, flipped and shifted together."""
         clean = self._images.index_select(0, step.rows).float().div_(127.5).sub_(1.0)
         noise = step.fresh
         if self._noise is not None:
@@ -62,6 +62,8 @@ class ResidentImages:
             noise = self._noise.index_select(0, row)
         if self._flip:
             clean, noise = flip_together(clean, noise, step.flip)
+        if step.shift is not None:
+            clean, noise = shift_together(clean, noise, step.shift)
         return Batch(
             clean.contiguous(memory_format=self._memory_format),
             noise,
@@ -70,13 +72,23 @@ class ResidentImages:
         )
 
 
-def check_data(settings: TrainSettings, data: TrainingData) -> None:
-    """Refuse, with a TrialInputError, data that the settings cannot be trained on."""
-    channels, height, width = data.train.shape
+def check_images(settings: TrainSettings, data: TrainingData) -> None:
+    """Refuse, with a TrialInputError, images that the settings cannot be trained on."""
+    _, height, width = data.train.shape
     if height != width:
         raise TrialInputError(f"training images must be square, got {height}x{width}; give dataset.resolution")
+    if 2 * settings.shift_pixels >= height:
+        raise TrialInputError(
+            f"shift_pixels = {settings.shift_pixels} moves images of {height} pixels by half or more of their size"
+        )
     if settings.conditional and data.train.labels is None:
         raise TrialInputError("conditional training needs labels, but the images have none")
+
+
+def check_data(settings: TrainSettings, data: TrainingData) -> None:
+    """Refuse, with a TrialInputError, images or noises that the settings cannot be trained on."""
+    check_images(settings, data)
+    channels, height, width = data.train.shape
     if settings.sigma_tn == 0 or settings.noise_draws == "inf":
         return
     wanted = int(settings.noise_draws)

@@ -62,10 +62,10 @@ def study_scorer(settings: TrainSettings, data: TrainingData, sigma_data: float,
         )
         nearest = result.nearest
         arrays = {
-            "nearest_index": nearest.index,
+            "nearest_index": _of_study(nearest.index, data),
             "nearest_distance": nearest.distance,
             "ratio": nearest.ratio,
-            "similar_index": nearest.similar_index,
+            "similar_index": _of_study(nearest.similar_index, data),
             "similarity": nearest.similarity,
             "most_similar_first": nearest.most_similar_first(),
         }
@@ -73,6 +73,11 @@ def study_scorer(settings: TrainSettings, data: TrainingData, sigma_data: float,
         return Scored(dict(result.values) | gaps, result.facts, arrays)
 
     return score
+
+
+def _of_study(index: npt.NDArray[np.int64], data: TrainingData) -> npt.NDArray[np.int64]:
+    """Numbers of training images, counted among all of the study's: what whoever draws them side by side has."""
+    return index if data.rows is None else data.rows[index]
 
 
 def sample_labels(settings: TrainSettings, train: ImageSet) -> npt.NDArray[np.int64] | None:
@@ -99,6 +104,7 @@ def draw_samples(
             device=world.device,
             labels=None if labels is None else labels[first:last],
             steps=settings.sample_steps,
+            rho=settings.sample_rho,
             start=first,
         )
     except NonFiniteSamplesError:

@@ -13,7 +13,7 @@ from ambient_ray.errors import UserError
 PRECISIONS = ("fp32", "bf16")
 OPTIMIZERS = ("adam", "adamw")
 # Settings of the network that a trial may set beside those of the training.
-NETWORK_SETTINGS = frozenset({"dropout"})
+NETWORK_SETTINGS = frozenset({"dropout", "width", "depth"})
 # What may differ between a checkpoint and the run that takes it up: none of these changes the weights' path.
 FREE_ON_RESUME = frozenset({"rungs", "compile", "compile_mode"})
 
@@ -37,13 +37,17 @@ class TrainSettings:
     compile, compile_mode: torch.compile of the training network; without a compiler it stays eager
     channels_last: memory format of network and images
     flip: mirror half of the images, each with its noise
+    shift_pixels: move each image by up to so many whole pixels either way, with its noise (`shift_together`)
+    n_train: train on so many of the training images, the first of the split's nested order, and look for copies
+        among those alone; None: on all
     conditional: condition the network on the labels
     sigma_data: a number, or `measured` on the training images
-    sigma_tn, noisy_ratio, mixing, weighting, p_mean, p_std: see `AmbientObjective`; with `image_split`,
-        noisy_ratio is the share of the images that exist only noisy
+    sigma_tn, noisy_ratio, mixing, weighting, p_mean, p_std, noise_distribution: see `AmbientObjective`; with
+        `image_split`, noisy_ratio is the share of the images that exist only noisy
     noise_draws: fixed noises an image, from the bank, or `inf`: fresh noise each step, the ablation
     seed, noise_seed, latent_seed: of weights, order and levels; of noise and noisy images; of the samples
-    samples, sample_steps, sample_batch: what is drawn at each rung
+    samples, sample_steps, sample_batch: what is drawn at each rung; sample_rho: of the sampler's schedule
+        (`karras_schedule`), kept in the checkpoint for whoever samples later
     Raises TrainSettingsError, naming the setting.
     """
 
@@ -63,6 +67,8 @@ class TrainSettings:
     compile_mode: str | None = None
     channels_last: bool = False
     flip: bool = False
+    shift_pixels: int = 0
+    n_train: int | None = None
     conditional: bool = False
     sigma_data: float | str = 0.5
     sigma_tn: float = 0.0
@@ -71,6 +77,7 @@ class TrainSettings:
     weighting: str = "paper"
     p_mean: float = -1.2
     p_std: float = 1.2
+    noise_distribution: str = "lognormal"
     noise_draws: int | str = 1
     seed: int = 0
     noise_seed: int = 0
@@ -78,6 +85,7 @@ class TrainSettings:
     samples: int = 500
     sample_steps: int = 18
     sample_batch: int = 250
+    sample_rho: float = 7.0
 
     def __post_init__(self) -> None:
         """Check every setting and bring sequences to their types."""
@@ -110,6 +118,7 @@ class TrainSettings:
             p_mean=self.p_mean,
             p_std=self.p_std,
             sigma_data=sigma_data,
+            noise_distribution=self.noise_distribution,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -227,6 +236,8 @@ _CONVERT: dict[str, Callable[[str, Any], Any]] = {
     "compile_mode": _optional(_text),
     "channels_last": _flag,
     "flip": _flag,
+    "shift_pixels": _integer(0),
+    "n_train": _optional(_integer(3)),
     "conditional": _flag,
     "sigma_data": _sigma_data,
     "sigma_tn": _number(0),
@@ -235,6 +246,7 @@ _CONVERT: dict[str, Callable[[str, Any], Any]] = {
     "weighting": _text,
     "p_mean": _number(-math.inf),
     "p_std": _number(0, above=True),
+    "noise_distribution": _text,
     "noise_draws": _noise_draws,
     "seed": _integer(0),
     "noise_seed": _integer(0),
@@ -242,6 +254,7 @@ _CONVERT: dict[str, Callable[[str, Any], Any]] = {
     "samples": _integer(1),
     "sample_steps": _integer(1),
     "sample_batch": _integer(1),
+    "sample_rho": _number(0, above=True),
 }
 
 

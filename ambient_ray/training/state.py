@@ -57,6 +57,7 @@ class TrainState:
             size=world.size,
             device=world.device,
             fresh_noise=settings.noise_draws == "inf" and settings.sigma_tn > 0,
+            shift_pixels=settings.shift_pixels,
         )
 
     def step(self) -> tuple[Tensor, Tensor]:

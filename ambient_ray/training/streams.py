@@ -48,7 +48,8 @@ class StepDraws(NamedTuple):
     """One rank's part of a global batch: B = batch_size / world size.
 
     rows: int64 [B], which images; flip: bool [B]; pick: float [B] in [0, 1), which of an image's noises;
-    draws: for the objective; fresh: float32 [B,C,H,W], new noise for the `inf` ablation, or None.
+    draws: for the objective; fresh: float32 [B,C,H,W], new noise for the `inf` ablation, or None; shift: int64 [B,2],
+    pixels down and to the right, or None.
     """
 
     rows: Tensor
@@ -56,13 +57,14 @@ class StepDraws(NamedTuple):
     pick: Tensor
     draws: Draws
     fresh: Tensor | None
+    shift: Tensor | None = None
 
 
 class StepStreams:
     """Draws each step's batch on the device, without a host sync.
 
     n_images: size of the training set; shape: (C, H, W); batch_size: global. Images are visited in epochs,
-    each a permutation of its own; a batch may span two.
+    each a permutation of its own; a batch may span two. shift_pixels: the most that an image is moved either way.
     """
 
     def __init__(
@@ -76,9 +78,11 @@ class StepStreams:
         size: int,
         device: torch.device,
         fresh_noise: bool,
+        shift_pixels: int = 0,
     ) -> None:
         """See the class."""
         self._step, self._order, self._network = (Stream(seed, name) for name in ("step", "order", "network"))
+        self._shift, self._most = Stream(seed, "shift"), shift_pixels
         self._n, self._batch, self._shape = n_images, batch_size, tuple(shape)
         self._mine = slice(rank * batch_size // size, (rank + 1) * batch_size // size)
         self._rank, self._size, self._device, self._fresh = rank, size, device, fresh_noise
@@ -96,7 +100,13 @@ class StepStreams:
         fresh = None
         if self._fresh:
             fresh = torch.randn((self._batch, *self._shape), generator=g, device=self._device)[mine]
-        return StepDraws(index[mine], three[1] < 0.5, three[2], Draws(three[0], noise), fresh)
+        shift = self._shifts(images_seen)[mine] if self._most else None
+        return StepDraws(index[mine], three[1] < 0.5, three[2], Draws(three[0], noise), fresh, shift)
+
+    def _shifts(self, images_seen: int) -> Tensor:
+        # From a stream of their own, so that trials with and without them share all else.
+        g = self._generator.manual_seed(self._shift.seed(images_seen))
+        return torch.randint(-self._most, self._most + 1, (self._batch, 2), generator=g, device=self._device)
 
     def _network_seed(self, images_seen: int) -> int:
         # Dropout differs between ranks, so this one does depend on the rank.

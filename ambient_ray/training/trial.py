@@ -27,7 +27,9 @@ class TrainingData:
 
     train, heldout: the split's sides. noise_bank: float32 [N,draws,C,H,W] of unit variance, row i for
     train.ids[i]; None is allowed where no noise is used. extractor, references: what `evaluate` needs (None
-    with a scorer of one's own).
+    with a scorer of one's own). nested: int64 [N], the order in which images join as n_train grows (`Split.nested`);
+    None is allowed where no trial has an n_train of its own. rows: int64 [n], which of the study's training images
+    these are, where they are a part of them (`own_subset`); None: all.
     """
 
     train: ImageSet
@@ -35,6 +37,8 @@ class TrainingData:
     noise_bank: npt.NDArray[np.float32] | None = None
     extractor: Any = None
     references: Any = None
+    nested: npt.NDArray[np.int64] | None = None
+    rows: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,14 @@
-"""The judge: one Ray actor that every trial asks after a rung. All that it keeps can be rebuilt."""
+"""The judge: one Ray actor that every trial asks after a rung. All that it keeps can be rebuilt.
+
+`RungJudge` is the judgement itself, pure and fast, so that the simulator asks what a real search asks. `Judge` is the
+actor around it, with the study to rebuild it from.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .pruner import Decision, ParetoPruner
+from .pruner import Decision, ParetoPruner, Within
 from .records import Objectives
 from .study import Study
 
@@ -15,15 +19,18 @@ class RungPolicy:
 
     Attributes:
         rungs: how many rungs a trial has.
-        reduction_factor: about one in this many dominated trials survives a rung.
+        reduction_factor: about one in this many dominated trials survives a rung; math.inf or None: all do.
         values: for each rung the names of the scores that count.
-        protected: arms that are never stopped (their scores still count against the others).
+        protected: arms that are never stopped (their scores still count against the others): baselines, and replicas,
+            which are there to be measured.
+        within: the order on one front, "crowding" or "epsilon_net" (see `ParetoPruner`).
     """
 
     rungs: int
-    reduction_factor: float
+    reduction_factor: float | None
     values: Sequence[Sequence[str]]
-    protected: frozenset[str] = field(default=frozenset({"ddpm"}))
+    protected: frozenset[str] = field(default=frozenset({"ddpm", "replica"}))
+    within: Within = "crowding"
 
     def needed(self, objectives: Objectives) -> tuple[str, ...]:
         """The scores without which a rung can be neither judged nor compared."""
@@ -31,38 +38,93 @@ class RungPolicy:
         return tuple(sorted(names))
 
     def pruner(self) -> ParetoPruner:
-        """A fresh pruner of this policy."""
-        return ParetoPruner(range(self.rungs), self.reduction_factor, dict(enumerate(self.values)))
+        """A fresh pruner of this policy.
+
+        Raises:
+            ValueError: the policy makes no sense (see `ParetoPruner`).
+        """
+        values = dict(enumerate(self.values))
+        return ParetoPruner(range(self.rungs), self.reduction_factor, values, within=self.within)
+
+    def judge(self) -> "RungJudge":
+        """A fresh judge of this policy, without Ray and without a study."""
+        return RungJudge(self)
+
+
+class RungJudge:
+    """Decides at each rung by a policy: a `ParetoPruner` that knows which arms are protected.
+
+    Args:
+        policy: what counts at each rung.
+
+    Raises:
+        ValueError: the policy makes no sense.
+    """
+
+    def __init__(self, policy: RungPolicy) -> None:
+        self._protected, self._pruner = policy.protected, policy.pruner()
+
+    def decide(
+        self, trial: int, arm: str, rung: int, scores: Mapping[str, float], configuration: int | None = None
+    ) -> bool:
+        """Record a rung's scores; True when the trial goes on. Asking twice about a rung is harmless.
+
+        Args:
+            trial: the trial's number.
+            arm: the trial's arm; one of the policy's protected arms goes on whatever its scores are.
+            rung: index, from 0.
+            scores: name -> value; those that don't count at this rung are ignored.
+            configuration: for a replica, the number of the trial that it replicates.
+
+        Raises:
+            ValueError: a score that counts at this rung is missing or not finite, named with the trial and the rung;
+                nothing is recorded then.
+        """
+        decision = self._pruner.decide(trial, rung, scores, configuration=configuration)
+        return arm in self._protected or decision is Decision.CONTINUE
+
+    def record(self, trial: int, rung: int, scores: Mapping[str, float], configuration: int | None = None) -> None:
+        """Take in a rung's scores without deciding. Arguments and errors as for `decide`."""
+        self._pruner.record(trial, rung, scores, configuration=configuration)
 
 
 class Judge:
     """Decides at each rung, and passes on where each trial stands.
 
-    It rebuilds its pruner from the study's storage when it starts, so Ray may restart it at any time, and asking
-    it twice about the same rung is harmless.
+    It rebuilds its `RungJudge` from the study's storage when it starts, so Ray may restart it at any time, and asking
+    it twice about the same rung is harmless. A stored rung that this policy cannot judge, because the policy was
+    changed since and now names a score that the rung does not have, is left out and counted (`left_out`).
 
     Args:
         study: the study's name.
         storage: the study's storage, as for `Study`.
         objectives: the study's objectives.
         policy: what counts at each rung.
+
+    Raises:
+        ValueError: the policy makes no sense.
     """
 
     def __init__(self, study: str, storage: str, objectives: Objectives, policy: RungPolicy) -> None:
-        self._policy, self._pruner = policy, policy.pruner()
+        self._judge = policy.judge()
         self._beats: dict[int, tuple[int, float]] = {}
+        self._left_out: list[str] = []
         for trial in Study(study, storage, objectives).trials():
             for rung in trial.rungs:
-                self._pruner.record(trial.number, rung.rung, rung.scores)
+                try:
+                    self._judge.record(trial.number, rung.rung, rung.scores, trial.replica_of)
+                except ValueError as error:
+                    self._left_out.append(str(error))
 
-    def decide(self, trial: int, arm: str, rung: int, scores: Mapping[str, float]) -> bool:
-        """Record a rung's scores; True when the trial goes on.
+    def decide(
+        self, trial: int, arm: str, rung: int, scores: Mapping[str, float], configuration: int | None = None
+    ) -> bool:
+        """Record a rung's scores; True when the trial goes on. Arguments and errors as for `RungJudge.decide`."""
+        return self._judge.decide(trial, arm, rung, scores, configuration)
 
-        Raises:
-            ValueError: a score that counts at this rung is missing or not finite.
-        """
-        decision = self._pruner.decide(trial, rung, scores)
-        return arm in self._policy.protected or decision is Decision.CONTINUE
+    def left_out(self) -> list[str]:
+        """Why each stored rung that could not be taken in was left out; empty unless the policy was changed."""
+        return list(self._left_out)
 
     def beat(self, trial: int, images_seen: int, loss: float) -> None:
         """A trial says how far it is."""

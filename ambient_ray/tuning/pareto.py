@@ -6,6 +6,9 @@ moocore does the geometry (exact hypervolume in any dimension, Fonseca et al. 20
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+# Distances on a front, scaled to its range, that differ by less than this differ by rounding: they count as equal.
+ROUNDING = 1e-9
+
 
 def pareto_front(points: ArrayLike) -> NDArray[np.bool_]:
     """Which points no other point dominates.
@@ -62,19 +65,22 @@ def front_ranks(points: ArrayLike) -> NDArray[np.int64]:
     (Non-dominated sorting, Deb et al. 2002, NSGA-II, section III-A.)
 
     Args:
-        points: [N, M], all objectives minimised.
+        points: [N, M], all objectives minimised. N may be 0.
 
     Returns:
         int64 [N]; equal points have equal ranks.
+
+    Raises:
+        ValueError: not two-dimensional, or a value that is not finite.
     """
     values = _finite(points, "points")
-    ranks = np.full(len(values), -1, dtype=np.int64)
-    left, rank = np.arange(len(values)), 0
-    while len(left):
-        first = pareto_front(values[left])
-        ranks[left[first]] = rank
-        left, rank = left[~first], rank + 1
-    return ranks
+    if len(values) == 0:
+        return np.zeros(0, dtype=np.int64)
+    if values.shape[1] == 1:  # a front a value, where peeling front after front would be quadratic
+        return np.asarray(np.unique(values[:, 0], return_inverse=True)[1].reshape(-1), dtype=np.int64)
+    import moocore
+
+    return np.asarray(moocore.pareto_rank(values), dtype=np.int64)
 
 
 def crowding_distance(points: ArrayLike) -> NDArray[np.float64]:
@@ -90,19 +96,69 @@ def crowding_distance(points: ArrayLike) -> NDArray[np.float64]:
     Returns:
         float64 [N].
     """
-    values, place = np.unique(_finite(points, "points"), axis=0, return_inverse=True)
+    values, place = _distinct(points)
     distance = np.zeros(len(values))
-    for column in values.T:
+    for column, share in zip(values.T, _over_their_range(values).T, strict=True):
         order = np.argsort(column, kind="stable")
-        spread = column[order[-1]] - column[order[0]]
-        if spread == 0:
+        if column[order[0]] == column[order[-1]]:
             continue
         # Every point at an extreme value is an end, however many share it.
         distance[(column == column[order[0]]) | (column == column[order[-1]])] = np.inf
-        distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / spread
+        distance[order[1:-1]] += share[order[2:]] - share[order[:-2]]
     if len(values) == 1:
         distance[:] = np.inf
-    return np.asarray(distance[place.reshape(-1)])
+    return np.asarray(distance[place])
+
+
+def epsilon_net_order(points: ArrayLike) -> NDArray[np.int64]:
+    """Each point's place in a greedy epsilon-net over its own front: 0 for the one that is kept longest.
+
+    First comes the point that is best in the first objective, then always the point that is farthest from all that
+    are placed, so the first k places cover the front about evenly for every k (Schmucker et al. 2021,
+    Multi-objective Asynchronous Successive Halving; the order is Clarkson's 2006 greedy permutation). Distances are
+    Euclidean with each objective scaled to its range over these points, so units do not matter. Equal points share
+    the place of one; equal distances go to the point that is better in the first objective, then in the second, and
+    so on, so that no answer depends on the order in which trials arrive.
+
+    Args:
+        points: [N, M], one front. N may be 0.
+
+    Returns:
+        int64 [N], in [0, number of distinct points).
+
+    Raises:
+        ValueError: not two-dimensional, or a value that is not finite.
+    """
+    values, place = _distinct(points)
+    shares = np.ascontiguousarray(_over_their_range(values).T)
+    order = np.zeros(len(values), dtype=np.int64)
+    # Squared distances to the nearest point placed so far, -1 for those placed; np.unique has sorted the points.
+    nearest = np.full(len(values), np.inf)
+    for turn in range(len(values)):
+        chosen = int(np.argmax(nearest >= nearest.max() * (1 - ROUNDING)))
+        order[chosen] = turn
+        apart = shares - shares[:, chosen, None]
+        np.minimum(nearest, np.einsum("mn,mn->n", apart, apart), out=nearest)
+        nearest[chosen] = -1.0
+    return np.asarray(order[place])
+
+
+def _distinct(points: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """The distinct points in lexicographic order, and for each point which of them it is."""
+    values, place = np.unique(_finite(points, "points"), axis=0, return_inverse=True)
+    return values, place.reshape(-1)
+
+
+def _over_their_range(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each column as a share of its range, in [0, 1]; 0 where a column is constant."""
+    if len(values) == 0:
+        return values
+    low, high = values.min(axis=0), values.max(axis=0)
+    with np.errstate(over="ignore"):
+        huge = np.isinf(high - low)
+    scale = np.where(huge, 0.5, 1.0)  # a range beyond the largest float, whose half is not
+    spread = high * scale - low * scale
+    return np.asarray((values * scale - low * scale) / np.where(spread > 0, spread, 1.0))
 
 
 def _finite(points: ArrayLike, name: str) -> NDArray[np.float64]:

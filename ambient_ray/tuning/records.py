@@ -8,6 +8,9 @@ import numpy as np
 
 from .pareto import hypervolume, pareto_front
 
+# Settings that a plain DDPM's label need not repeat.
+_NOT_SAID = frozenset({"sigma_tn", "noisy_ratio", "mixing"})
+
 State = Literal["running", "finished", "stopped", "failed"]
 
 
@@ -91,6 +94,9 @@ class TrialRecord:
             return f"{replace(self, settings=again, replica_of=None).label}, seed {self.settings['seed']}"
         if self.arm == "ddpm":
             return "DDPM"
+        if self.arm == "rival":
+            varied = [f"{key} {_short(value)}" for key, value in self.settings.items() if key not in _NOT_SAID]
+            return ", ".join(["DDPM", *varied])
         parts = [f"sigma_tn {self.settings['sigma_tn']:.3g}"] if "sigma_tn" in self.settings else []
         if "noisy_ratio" in self.settings:
             parts.append(f"ratio {self.settings['noisy_ratio']:.2f}")
@@ -160,6 +166,10 @@ class Landscape:
         return best_rung([c for c in self.candidates if c.trial.number == trial.number], self.reference)
 
 
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def candidates_of(trials: Sequence[TrialRecord], objectives: Objectives) -> tuple[Candidate, ...]:
     """Every scored rung of the trials, in their order."""
     return tuple(Candidate(trial, rung, *objectives.of(rung.scores)) for trial in trials for rung in trial.rungs)
@@ -190,5 +200,5 @@ def violations(point: tuple[float, float], reference: tuple[float, float] | None
         reference: the study's; None: no limit is known yet.
         spared: the share of its training length that it was spared by being stopped, in [0, 1].
     """
-    excess = point[0] / reference[0] - 1 if reference is not None else 0.0
+    excess = (point[0] - reference[0]) / (abs(reference[0]) or 1.0) if reference is not None else 0.0
     return {"fidelity": excess / (1 + excess) if excess > 0 else 0.0, "stopped": spared}

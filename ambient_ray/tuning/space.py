@@ -1,6 +1,13 @@
-"""What a search varies: one YAML file a space, validated against the settings of a training run."""
+"""What a search varies: one YAML file a space, validated against the settings of a training run.
 
-import math
+    parameters:
+      mixing: {choices: [set_split, sigma_split]}
+      noisy_ratio: {low: 0.1, high: 0.9, when: {mixing: set_split}, prior: 0.5, spread: 0.1}
+
+`when` makes a parameter exist under some choices of others only; `prior` and `spread` say where the user believes the
+best value to be. A belief only moves where the search begins, so it is no part of what identifies a study.
+"""
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,48 +15,19 @@ from typing import Any
 
 import yaml
 
-from ambient_ray.errors import UserError
+from .parameters import (
+    PARTS,
+    Choice,
+    Parameter,
+    Range,
+    SearchSpaceError,
+    find_choice,
+    meant,
+    read_condition,
+    read_parameter,
+)
 
-#: Settings with a range outside of which training makes no sense: name -> (lowest, highest, what it is).
-LIMITS: dict[str, tuple[float, float, str]] = {
-    "sigma_tn": (0.0, math.inf, "a noise level, 0 or above"),
-    "noisy_ratio": (0.0, 1.0, "a share, from 0 to 1"),
-    "dropout": (0.0, 1.0, "a probability, from 0 to 1"),
-    "lr": (0.0, math.inf, "above 0"),
-    "weight_decay": (0.0, math.inf, "0 or above"),
-}
-
-
-class SearchSpaceError(UserError):
-    """A search space that cannot be searched: unknown name, unknown parameter, impossible range."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """A number to search: low <= value <= high, evenly on a linear or logarithmic scale."""
-
-    low: float
-    high: float
-    log: bool = False
-    integer: bool = False
-
-    def contains(self, value: object) -> bool:
-        """Whether a value lies within the range."""
-        return isinstance(value, int | float) and self.low <= value <= self.high
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of several values."""
-
-    choices: tuple[str | int | float | bool, ...]
-
-    def contains(self, value: object) -> bool:
-        """Whether a value is one of the choices."""
-        return value in self.choices
-
-
-Parameter = Range | Choice
+__all__ = ["Choice", "Parameter", "Range", "SearchSpaceError", "Space", "load_space", "shipped_spaces"]
 
 
 @dataclass(frozen=True)
@@ -61,20 +39,61 @@ class Space:
         parameters: name -> what may be chosen; names are those of the training settings.
         fixed: settings that this space needs and that do not vary.
         baselines: configurations that are run first and never stopped. They may lie outside of the ranges.
+        conditions: name -> {parent: values under which the parameter exists}; a name that is missing always exists.
+            Parents are parameters with choices, and no parameter depends on itself.
     """
 
     name: str
     parameters: Mapping[str, Parameter]
     fixed: Mapping[str, Any] = field(default_factory=dict)
     baselines: tuple[Mapping[str, Any], ...] = ()
+    conditions: Mapping[str, Mapping[str, tuple[Any, ...]]] = field(default_factory=dict)
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The parameters' names, parents before children, else as the file has them."""
+        placed: list[str] = []
+        waiting = list(self.parameters)
+        while waiting:
+            ready = next((name for name in waiting if set(self.conditions.get(name, {})) <= set(placed)), None)
+            if ready is None:
+                raise SearchSpaceError(
+                    f"search space {self.name!r}: {', '.join(waiting)} exist only under each other (`when`), so none"
+                    " ever does"
+                )
+            placed.append(ready)
+            waiting.remove(ready)
+        return tuple(placed)
+
+    def active(self, name: str, values: Mapping[str, Any]) -> bool:
+        """Whether a parameter exists under these values.
+
+        Args:
+            name: the parameter.
+            values: fixed settings and parameters chosen so far; a parent that is not among them is not active, and then
+                neither is its child.
+        """
+        return all(
+            parent in values and find_choice(allowed, values[parent]) is not None and self.active(parent, values)
+            for parent, allowed in self.conditions.get(name, {}).items()
+        )
 
     def describe(self) -> dict[str, Any]:
-        """Plain values: what the study stores to tell whether a later run searches the same space."""
-        return {
-            "parameters": {name: vars(parameter).copy() for name, parameter in self.parameters.items()},
+        """Plain values: what the study stores to tell whether a later run searches the same space.
+
+        Beliefs are not part of it: they say where to begin, not what is searched.
+        """
+        described: dict[str, Any] = {
+            "parameters": {name: parameter.describe() for name, parameter in self.parameters.items()},
             "fixed": dict(self.fixed),
             "baselines": [dict(baseline) for baseline in self.baselines],
         }
+        if self.conditions:
+            described["conditions"] = {
+                name: {parent: list(values) for parent, values in parents.items()}
+                for name, parents in self.conditions.items()
+            }
+        return described
 
 
 def load_space(
@@ -108,21 +127,28 @@ def load_space(
         raise SearchSpaceError(
             f"search space {path}: unknown key {unknown[0]!r}; known are parameters, fixed, baselines"
         )
-    raw = dict(content.get("parameters") or {})
-    for key, change in (overrides or {}).items():
-        if key not in raw:
-            raise SearchSpaceError(
-                f"space.{key}: the search space {path.stem!r} has no parameter {key!r}; it has {sorted(raw)}"
-            )
-        raw[key] = {**raw[key], **dict(change)}
     where = f"search space {path.stem!r}"
-    parameters = {str(key): _parameter(where, str(key), value) for key, value in raw.items()}
-    fixed = dict(content.get("fixed") or {})
-    baselines = tuple(dict(item) for item in content.get("baselines") or ())
-    for key in [*parameters, *fixed, *(k for baseline in baselines for k in baseline)]:
+    raw = _mapping(where, "parameters", content.get("parameters"))
+    for key, change in (overrides or {}).items():
+        raw[key] = _changed(path.stem, raw, key, change)
+    fixed = _mapping(where, "fixed", content.get("fixed"))
+    listed = content.get("baselines") or ()
+    if not isinstance(listed, list | tuple):
+        raise SearchSpaceError(f"{where}: baselines must be a list of configurations, got {listed!r}")
+    baselines = tuple(_mapping(where, "a baseline", item) for item in listed)
+    for key in [*raw, *fixed, *(k for baseline in baselines for k in baseline)]:
         if key not in settings:
-            raise SearchSpaceError(f"{where}: unknown parameter {key!r}; a space may set {', '.join(sorted(settings))}")
-    return Space(path.stem, parameters, fixed, baselines)
+            raise SearchSpaceError(f"{where}: unknown parameter {key!r};{meant(key, settings, 'a space may set')}")
+    for key in raw:
+        if key in fixed:
+            raise SearchSpaceError(f"{where}: {key} is searched and fixed at once; take it out of one of the two")
+    parameters = {str(key): read_parameter(where, str(key), value) for key, value in raw.items()}
+    conditions = {
+        key: read_condition(where, key, value["when"], parameters) for key, value in raw.items() if value.get("when")
+    }
+    space = Space(path.stem, parameters, fixed, baselines, conditions)
+    _ = space.order  # refuses conditions that go round in a circle
+    return space
 
 
 def shipped_spaces() -> Path:
@@ -152,40 +178,22 @@ def _find(name: str, folder: Path | None) -> Path:
     )
 
 
-def _parameter(where: str, name: str, raw: object) -> Parameter:
-    if isinstance(raw, Mapping) and set(raw) == {"choices"}:
-        choices = raw["choices"]
-        if (
-            not isinstance(choices, list)
-            or not choices
-            or not all(isinstance(c, str | int | float | bool) for c in choices)
-        ):
-            raise SearchSpaceError(f"{where}: {name}.choices must be a list of numbers or words, got {choices!r}")
-        for choice in choices:
-            _check_limits(where, name, choice)
-        return Choice(tuple(choices))
-    if not isinstance(raw, Mapping) or not {"low", "high"} <= set(raw) <= {"low", "high", "log", "integer"}:
-        raise SearchSpaceError(
-            f"{where}: {name} must be {{low, high}} with log and integer if wanted, or {{choices: [...]}}; got {raw!r}"
-        )
-    low, high = raw["low"], raw["high"]
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in (low, high)):
-        raise SearchSpaceError(f"{where}: the range of {name} must be two numbers, got low={low!r}, high={high!r}")
-    for end in (low, high):
-        _check_limits(where, name, end)
-    if low >= high:
-        raise SearchSpaceError(
-            f"{where}: the range of {name} is reversed or empty: low={low}, high={high}; low must be below high"
-        )
-    log, integer = bool(raw.get("log", False)), bool(raw.get("integer", False))
-    if log and low <= 0:
-        raise SearchSpaceError(f"{where}: {name} is searched on a logarithmic scale, so low must be above 0, got {low}")
-    return Range(float(low), float(high), log, integer)
+def _mapping(where: str, what: str, content: object) -> dict[str, Any]:
+    if content is None:
+        return {}
+    if not isinstance(content, Mapping):
+        raise SearchSpaceError(f"{where}: {what} must be {{name: value, ...}}, got {content!r}")
+    return {str(key): value for key, value in content.items()}
 
 
-def _check_limits(where: str, name: str, value: object) -> None:
-    if name not in LIMITS or not isinstance(value, int | float):
-        return
-    lowest, highest, meaning = LIMITS[name]
-    if not lowest <= value <= highest or (name == "lr" and value == 0):
-        raise SearchSpaceError(f"{where}: {name}={value} is out of range; {name} is {meaning}")
+def _changed(space: str, raw: Mapping[str, Any], key: str, change: object) -> Any:
+    """A parameter as the file has it, with the changes of the command line."""
+    if key not in raw:
+        raise SearchSpaceError(
+            f"space.{key}: the search space {space!r} has no parameter {key!r};{meant(key, raw, 'it has')}"
+        )
+    if not isinstance(change, Mapping) or not set(change) <= set(PARTS):
+        raise SearchSpaceError(
+            f"space.{key}={change!r}: say which part changes, e.g. +space.{key}.high=2; parts are {', '.join(PARTS)}"
+        )
+    return {**raw[key], **change} if isinstance(raw[key], Mapping) else raw[key]

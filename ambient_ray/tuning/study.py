@@ -166,14 +166,15 @@ class Study:
         for baseline in space.baselines:
             settings = {**space.fixed, **baseline}
             if settings not in tried:
-                return self._begin(settings, "baseline", arm="ddpm" if settings.get("sigma_tn") == 0 else "ambient")
+                return self._begin(settings, "baseline", "ddpm" if settings.get("sigma_tn") == 0 else "ambient")
         queue = self._attrs.get("enqueued", [])
         begun = sum(t.source == "enqueued" for t in self._records.values())
         given = queue[begun] if begun < len(queue) else None
         trials = list(self._records.values())
         proposal = self._proposer.propose(space, trials, self.objectives, self.reference, given)
         settings = {**space.fixed, **proposal.values}
-        arm = "rival" if settings.get("sigma_tn") == 0 else "ambient"
+        plain = "rival" if proposal.values else "ddpm"  # DDPM with something else that is searched
+        arm = plain if settings.get("sigma_tn") == 0 else "ambient"
         record = self._begin(settings, "enqueued" if given is not None else proposal.source, arm, proposal)
         self._proposer.accepted(proposal, record.number)
         return record
@@ -265,7 +266,7 @@ class Study:
         first = next(iter(baselines or [t for t in own if t.rungs and t.ended]), None)
         if first is not None and first.ended and first.rungs:
             best = min(self.objectives.of(rung.scores)[0] for rung in first.rungs)
-            self._remember("reference", [(1 + self.delta) * best, 1.0])
+            self._remember("reference", [best + self.delta * abs(best), 1.0])  # a KID may be below 0
 
     # -- remembering ------------------------------------------------------------------------------------------
 

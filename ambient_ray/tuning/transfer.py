@@ -65,7 +65,7 @@ class Transfer:
             best = best_rung(candidates_of([trial], objectives), reference)
             values = values_in(space, {**defaults, **trial.settings})
             if trial.replica_of is None and trial.ended and best is not None and values is not None and reference:
-                points.append((values, best.fidelity / reference[0], best.memorization, trial.state == "stopped"))
+                points.append((values, best.fidelity / _scale(reference), best.memorization, trial.state == "stopped"))
         if not points:
             raise WarmStartError(
                 f"none of its {len(trials)} trials lies within the search space {space.name!r}"
@@ -93,7 +93,7 @@ class Transfer:
         order = np.lexsort((ranks, stopped))
         good, rest = order[: math.ceil(count / 2)], order[math.ceil(count / 2) :]
         even = rest[np.linspace(0, len(rest) - 1, min(count - len(good), len(rest))).astype(int)] if len(rest) else rest
-        limit = reference[0] if reference else 1.0
+        limit = _scale(reference)
         found = []
         for i in (*good, *even):
             values, fidelity, copies, was = self.points[i]
@@ -107,3 +107,8 @@ class Transfer:
                 )
             )
         return found
+
+
+def _scale(reference: tuple[float, float] | None) -> float:
+    """The unit of fidelity: a study's own limit, where it is one (a KID's may be below 0)."""
+    return reference[0] if reference is not None and reference[0] > 0 else 1.0

@@ -158,3 +158,28 @@ def test_multirun_is_refused():
 
     with pytest.raises(ConfigurationError, match="--multirun is not for this command"):
         check_overrides("search", ["--multirun", "seed=1,2"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["+space.sigma_tn.prior=9"], "the prior of sigma_tn must lie within its range, 0.1 to 4, got 9"),
+        (["+space.sigma_tn.prior=.5", "+space.sigma_tn.spread=2"], "the spread of sigma_tn is a share of its range"),
+        (["+space.sgima_tn.high=2"], "has no parameter 'sgima_tn'; did you mean sigma_tn?"),
+        (["search_space=batch_ratio", "+space.mixing.prior=half"], "the prior of mixing must be one of its choices"),
+        (["enqueue=/no/points.yaml"], "enqueue=/no/points.yaml: cannot be read: No such file"),
+    ],
+)
+def test_bad_spaces_and_beliefs(answer, overrides, message):
+    test_bad_settings(answer, overrides, message)
+
+
+def test_a_space_or_points_of_ones_own_that_name_what_is_not_there(answer, tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("parameters: {sigma_tn: {low: 0.1, high: 1}, droput: {low: 0, high: 0.5}}")
+    test_bad_settings(answer, [f"search_space={mine}"], "unknown parameter 'droput'; did you mean dropout?")
+    points = tmp_path / "points.csv"
+    points.write_text("sigma_tn,noisy_ratio\n0.5,0.3\n0.5,1.5\n")
+    test_bad_settings(answer, [f"enqueue={points}"], "points.csv, point 2: noisy_ratio must be 0.1 to 0.9, got '1.5'")
+    points.write_text("sigma_tn,lr\n0.5,0.3\n")
+    test_bad_settings(answer, [f"enqueue={points}"], "point 1: lr is a setting that this space does not search")

@@ -9,6 +9,8 @@ from rich.console import Console
 from ambient_ray.console.closing import draw_front, load_lines, print_closing
 from ambient_ray.console.progress import Progress
 from ambient_ray.console.verdict import decide
+from ambient_ray.tracking import Registration
+from ambient_ray.tuning.champion import Rule
 from ambient_ray.tuning.records import Objectives, RungRecord
 from ambient_ray.tuning.space import Range, Space
 from ambient_ray.tuning.study import Study
@@ -82,12 +84,13 @@ def test_on_a_terminal_the_table_names_trials_scores_and_time(study):
 
 def test_the_closing_names_the_answer_the_front_and_the_model(study, tmp_path):
     land = study.landscape()
-    verdict = decide(land, OBJECTIVES, 0.05)
+    verdict = decide(land, OBJECTIVES, Rule())
     figure = draw_front(land, OBJECTIVES, verdict.champion, tmp_path / "front.png")
     page = io.StringIO()
     print_closing(
-        Console(file=page, width=140), land, OBJECTIVES, verdict, tolerance=0.05, tracking_uri="sqlite:////data/mlflow.db",
-        model="faces", version=3, figure=figure, output_dir=tmp_path,
+        Console(file=page, width=140), land, OBJECTIVES, verdict, tolerance=0.05, delta=1.0,
+        tracking_uri="sqlite:////data/mlflow.db", model="faces", registration=Registration(3, 3, True, "first"),
+        figure=figure, output_dir=tmp_path,
     )  # fmt: skip
     text = page.getvalue()
     assert verdict.sentence in text and "champion" in text and str(figure) in text

@@ -124,3 +124,15 @@ def test_the_error_counts_after_duplicates():
     assert len(split(whole, 2, seed=0).heldout) == 2
     with pytest.raises(TooFewImagesError, match=r"has 1 image after 2 exact.*give more images"):
         split(whole.subset([0, 1, 2]), 1, seed=0)
+
+
+@settings(deadline=None, max_examples=40)
+@given(sizes=sizes_lists, labelled=st.booleans(), seed=st.integers(0, 9), data=st.data())
+def test_the_nested_order_begins_with_every_smaller_split(sizes, labelled, seed, data):
+    whole = image_set([*sizes, 4], labelled=labelled)
+    small, large = sorted(data.draw(st.lists(st.integers(1, len(whole) - 2), min_size=2, max_size=2)))
+    one, two = split(whole, small, seed=seed), split(whole, large, seed=seed)
+    assert sorted(two.nested.tolist()) == list(range(large))
+    part = two.train.subset(np.sort(two.nested[:small]))
+    assert part.ids == one.train.ids
+    assert part.content_hash == one.train.content_hash

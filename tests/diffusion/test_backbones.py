@@ -92,7 +92,7 @@ def test_a_users_module_plugs_in():
         ({"_target_": "no_such_package.Net"}, "no_such_package.Net cannot be imported"),
         ({"_target_": "ambient_ray.diffusion.backbones.Nope"}, "has no class or function Nope"),
         ({"_target_": f"{__name__}.not_a_module"}, "gives a int, not a torch.nn.Module"),
-        ({"_target_": UNET, "depth": 3}, "refuses its arguments.*depth"),
+        ({"_target_": UNET, "deep": 3}, "refuses its arguments.*deep"),
         ({"_target_": UNET, "block_out_channels": (8,) * 5}, "8 is not divisible by 16; use 1 to 4 levels"),
         (
             {"_target_": UNET, "block_out_channels": (30,), "norm_groups": 4},
@@ -120,3 +120,44 @@ def test_odd_sizes_work_where_they_divide():
     assert net(torch.randn(1, 1, 7, 7), torch.zeros(1)).shape == (1, 1, 7, 7)
     net = build_backbone({"_target_": UNET, "block_out_channels": (8, 8, 8)}, channels=1, resolution=28)
     assert net(torch.randn(1, 1, 28, 28), torch.zeros(1)).shape == (1, 1, 28, 28)
+
+
+@pytest.mark.parametrize(
+    ("target", "sizes", "same_as"),
+    [
+        (UNET, {"block_out_channels": (16, 32), "width": 0.5}, {"block_out_channels": (8, 16)}),
+        (UNET, {"block_out_channels": (16, 32), "width": 1.3}, {"block_out_channels": (24, 40)}),
+        (UNET, {"block_out_channels": (16, 32), "width": 0.01}, {"block_out_channels": (8, 8)}),
+        (UNET, {"layers_per_block": 2, "block_out_channels": (8,), "depth": 0.7}, {"layers_per_block": 1}),
+        (UNET, {"layers_per_block": 1, "block_out_channels": (8,), "depth": 1.5}, {"layers_per_block": 2}),
+        (
+            {"_target_": UNET, "attention": (4,), "attention_head_dim": 16},
+            {"block_out_channels": (16, 32), "width": 1.4},
+            {"block_out_channels": (16, 48)},
+        ),
+        (DIT, {"head_dim": 16, "width": 0.5}, {"head_dim": 8}),
+        (DIT, {"head_dim": 16, "width": 1.8}, {"head_dim": 32}),
+        (DIT, {"layers": 3, "depth": 0.5}, {"layers": 2}),
+        (DIT, {"layers": 3, "depth": 0.1}, {"layers": 1}),
+    ],
+)
+def test_width_and_depth_are_multiples_rounded_to_what_can_be_built(target, sizes, same_as):
+    common = {"heads": 2, "layers": 1, "head_dim": 8} if target == DIT else {"layers_per_block": 1}
+    common = {**common, **(target if isinstance(target, dict) else {"_target_": target})}
+    plain = {key: value for key, value in sizes.items() if key not in {"width", "depth"}}
+    scaled = build_backbone({**common, **sizes}, channels=1, resolution=8)
+    expected = build_backbone({**common, **plain, **same_as}, channels=1, resolution=8)
+    assert [p.shape for p in scaled.parameters()] == [p.shape for p in expected.parameters()]
+
+
+@pytest.mark.parametrize("target", [UNET, DIT])
+def test_a_width_and_depth_of_one_are_the_network_itself_and_nonsense_is_refused(target):
+    def build(**extra):
+        torch.manual_seed(0)
+        return build_backbone({"_target_": target, **SMALL[target], **extra}, channels=1, resolution=8)
+
+    ours, plain = build(width=1.0, depth=1.0), build()
+    assert all(torch.equal(p, q) for p, q in zip(ours.parameters(), plain.parameters(), strict=True))
+    for bad in ({"width": 0.0}, {"depth": -1.0}):
+        with pytest.raises(ValueError, match="must be a multiple above 0"):
+            build(**bad)

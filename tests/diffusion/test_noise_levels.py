@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ambient_ray.diffusion import LogNormal
+from ambient_ray.diffusion import AmbientObjective, Cosine, LogNormal, LogUniform, ObjectiveError
 
 
 def _generator(seed=0):
@@ -96,3 +96,63 @@ def test_refuses_what_is_no_interval():
         LogNormal().sample(3, low=1.0, high=1.0 + 1e-9)
     with pytest.raises(ValueError, match="p_std"):
         LogNormal(p_std=0)
+
+
+BOUNDED = {
+    LogUniform: stats.loguniform(0.002, 80.0).cdf,
+    # The cosine schedule: t = (2 / pi) atan(sigma) is uniform, between the ends.
+    Cosine: lambda s: (np.arctan(s) - np.arctan(0.002)) / (np.arctan(80.0) - np.arctan(0.002)),
+}
+
+
+@pytest.mark.parametrize("kind", BOUNDED)
+@pytest.mark.parametrize(("low", "high"), [(0.0, math.inf), (0.5, math.inf), (0.0, 0.5), (0.3, 0.31), (79.0, 200.0)])
+def test_bounded_levels_stay_inside_and_have_their_conditional_distribution(kind, low, high):
+    sigma = kind().sample(20_000, low, high, generator=_generator(), dtype=torch.float64)
+    assert low < sigma.min() and sigma.max() < high
+    assert sigma.min() >= 0.002 and sigma.max() <= 80.0
+    whole = BOUNDED[kind]
+    first, last = whole(max(low, 0.002)), whole(min(high, 80.0))
+    assert stats.kstest(sigma.numpy(), lambda s: (whole(s) - first) / (last - first)).pvalue > 1e-3
+    assert kind().mass_above(low) - kind().mass_above(high) == pytest.approx(last - first, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", BOUNDED)
+@settings(max_examples=40, deadline=None)
+@given(sigma_tn=st.floats(0.0021, 79.0), dtype=st.sampled_from([torch.float32, torch.float64]), above=st.booleans())
+def test_no_uniform_leaves_a_bounded_interval(kind, sigma_tn, dtype, above):
+    u = torch.tensor([0.0, 2.0**-60, 1e-12, 0.5, 1 - 1e-12, 1 - 2.0**-53], dtype=torch.float64)
+    sigma = kind().sample(u, **({"low": sigma_tn} if above else {"high": sigma_tn}), dtype=dtype)
+    assert bool((sigma > sigma_tn).all() if above else (sigma < sigma_tn).all())
+    assert bool((sigma.diff() >= 0).all())
+
+
+def test_a_mean_cosine_level_is_where_signal_and_noise_are_even():
+    """Nichol and Dhariwal's schedule reaches alpha-bar = 1/2, sigma = 1, in the middle of training time."""
+    assert Cosine(1e-9, 1e9).mass_above(1.0) == pytest.approx(0.5, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["loguniform", "cosine"])
+def test_an_objective_trains_the_distribution_that_it_names(name):
+    u = torch.linspace(0.001, 0.999, 999, dtype=torch.float64)
+    plain = AmbientObjective(noise_distribution=name)
+    assert torch.equal(plain.noise_levels(u)[0], plain.levels.sample(u))
+    split = AmbientObjective(0.5, 0.3, noise_distribution=name)
+    sigma, noisy = split.noise_levels(u)
+    assert bool(((sigma > 0.5) == noisy).all()) and noisy.double().mean().item() == pytest.approx(0.3, abs=0.002)
+    share = split.levels.mass_above(0.5)
+    by_sigma = AmbientObjective(0.5, mixing="sigma_split", noise_distribution=name)
+    assert by_sigma.noisy_share == pytest.approx(share)
+    assert by_sigma.noise_levels(u)[1].double().mean().item() == pytest.approx(share, abs=0.002)
+
+
+def test_a_threshold_outside_of_a_bounded_distribution_is_refused():
+    with pytest.raises(ObjectiveError, match=r"sigma_tn must lie between 0.002 and 80.0 with noise_distribution="):
+        AmbientObjective(100.0, noise_distribution="cosine")
+    AmbientObjective(100.0, mixing="sigma_split", noise_distribution="cosine")
+    with pytest.raises(ObjectiveError, match="must be one of lognormal, loguniform, cosine, got 'vp'"):
+        AmbientObjective(noise_distribution="vp")
+    with pytest.raises(ValueError, match="lies between 90"):
+        LogUniform().sample(3, low=90.0)
+    with pytest.raises(ValueError, match="sigma_min < sigma_max"):
+        Cosine(1.0, 0.5)

@@ -18,6 +18,7 @@ from ambient_ray.diffusion import (
     ambient_loss,
     denoising_loss,
     flip_together,
+    shift_together,
 )
 
 DATA = GaussianData()
@@ -167,6 +168,19 @@ def test_flipping_image_and_noise_together_never_shows_the_other_side_clean():
     assert torch.equal(x[1], clean[1])
     assert torch.equal(x[0], clean[0].flip(-1))
     assert flip_together(clean, None, flip)[1] is None
+
+
+def test_shifting_image_and_noise_together_never_shows_a_pixel_in_another_light():
+    """Moved back, every noisy image is the same fixed y: nothing more about x leaks, at the edges neither."""
+    clean, noise = _batch(9)
+    shift = torch.tensor([(y, x) for y in (-2, 0, 1) for x in (-1, 0, 2)])
+    x, n = shift_together(clean, noise, shift)
+    y = x + 0.5 * n
+    for k, (down, right) in enumerate(shift.tolist()):
+        assert torch.equal(y[k].roll((-down, -right), (-2, -1)), clean[k] + 0.5 * noise[k])
+    assert torch.equal(x[4], clean[4].roll((0, 0), (-2, -1)))
+    assert torch.equal(x[0, :, 0, 0], clean[0, :, 2, 1])  # two up and one to the left
+    assert shift_together(clean, None, shift)[1] is None
 
 
 @pytest.mark.parametrize(

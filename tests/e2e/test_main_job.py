@@ -31,6 +31,7 @@ SMALL = [
     "backbone=unet_small", "backbone.block_out_channels=[8,16]",
     "training.batch_size=32", "training.precision=fp32", "training.lr=2e-3", "training.warmup_images=320",
     "trial.rungs=[640,1280,2560]", "trial.rung_values=null", "evaluation.samples=64", "evaluation.sample_steps=8",
+    "confirm.top=0",
 ]  # fmt: skip
 
 
@@ -221,6 +222,45 @@ def test_the_same_command_again_runs_nothing_and_answers_the_same(story):
     assert len(runs) == 5
     versions = client.search_model_versions("name='story'")
     assert len({v.version for v in versions}) == 1
+
+
+@pytest.fixture(scope="module")
+def confirmation(story):
+    """The finished study again, now with confirmation: the best candidate and DDPM on two fresh seeds each."""
+    return run(story["folder"], "trials=4", "confirm.top=1", "confirm.seeds=2")
+
+
+def test_confirmation_trains_the_best_and_ddpm_again_on_fresh_seeds(story, confirmation):
+    from ambient_ray.tuning.records import Objectives
+    from ambient_ray.tuning.study import Study
+
+    code, out = confirmation
+    assert code == 0, out
+    assert "0 of 4 trials to run" in out and "replicas on fresh training seeds" in out
+    assert "fresh" in next(line for line in out.splitlines() if line.startswith("At matched fidelity")), out
+    study = Study("story", f"journal:{story['folder']}/out/story/study.journal", Objectives("fd_classifier", "f_mem"))
+    replicas = [t for t in study.trials() if t.replica_of is not None]
+    of_ddpm = [t for t in replicas if t.replica_of == 0]
+    assert len(of_ddpm) == 2 and len(replicas) in (2, 4)  # DDPM itself may be the best
+    assert all(t.state == "finished" and t.settings["seed"] != 0 for t in replicas)
+    first = {t.settings["seed"]: t.rungs[0].scores["fd_classifier"] for t in of_ddpm}
+    assert len(set(first.values())) == 2, "another seed is another training"
+
+
+def test_replicas_are_nested_in_mlflow_and_the_evidence_is_on_the_version(story, confirmation):
+    client, runs = runs_of(story["folder"])
+    trials = trials_of(runs)
+    replicas = [r for r in trials.values() if r.data.tags.get("ambient_ray.replica_of") == "0"]
+    assert len(replicas) == 2
+    assert all(r.data.tags["mlflow.parentRunId"] == trials[0].info.run_id for r in replicas)
+    assert "confirmed.f_mem" in trials[0].data.metrics
+    version = client.get_model_version_by_alias("story", "champion")
+    assert any(key.startswith("evidence.") for key in version.tags)
+
+
+def test_a_confirmed_study_confirms_nothing_again(story, confirmation):
+    code, out = run(story["folder"], "trials=4", "confirm.top=1", "confirm.seeds=2", seconds=120)
+    assert code == 0 and "replicas on fresh" not in out, out
 
 
 def test_two_workers_train_one_configuration(tmp_path):

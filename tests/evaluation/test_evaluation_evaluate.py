@@ -181,3 +181,22 @@ def test_bad_input_is_one_clear_sentence(extractor, references, digits):
     for wrong in ({"reference": "test"}, {"k": 0}, {"tau": 1.0}, {"null_quantile": 1}):
         with pytest.raises(UserError, match=f"evaluation.{next(iter(wrong))}"):
             EvaluationSettings(**wrong)
+
+
+def test_narrowed_references_are_those_of_the_part_itself(extractor, digits):
+    """What a trial on 60 images is scored against: copies of those alone, the same held-out images."""
+    rows = np.arange(0, 120, 2)
+    part = digits.train.subset(rows)
+    for reference in ("heldout", "train"):
+        settings = EvaluationSettings(reference=reference, shift=1)
+        whole = References.build(extractor, digits.train, digits.heldout, settings=settings, narrow=True)
+        narrowed = whole.narrowed(rows, part, digits.heldout)
+        built = References.build(extractor, part, digits.heldout, settings=settings)
+        samples = np.concatenate([digits.heldout.images[:20], digits.train.images[:20]])
+        ours, expected = evaluate(samples, extractor, narrowed), evaluate(samples, extractor, built)
+        assert ours.values == pytest.approx(dict(expected.values), rel=1e-6, abs=1e-9)
+        assert comparable(ours.facts, expected.facts) is None
+        assert ours.facts["shift"] == 1
+    assert evaluate(samples, extractor, whole).values["f_mem"] > ours.values["f_mem"]
+    with pytest.raises(UserError, match="narrow=True"):
+        built.narrowed(rows, part, digits.heldout)

@@ -126,6 +126,31 @@ def test_an_image_like_its_own_mirror_hides_no_copy():
     assert memorized_fraction(symmetric, symmetric, mirror=True).value == 1
 
 
+@pytest.mark.parametrize("mirror", [False, True])
+def test_moved_copies_are_found_only_if_shifts_count(digits, mirror):
+    train = digits.train.images
+    moved = np.roll(train, (1, -2), axis=(1, 2))
+    moved = np.ascontiguousarray(moved[:, :, ::-1]) if mirror else moved
+    assert memorized_fraction(moved, train).value < 0.02
+    assert memorized_fraction(moved, train, shift=2, mirror=mirror).value == 1
+    assert memorized_fraction(to_float(moved), to_float(train), shift=2, mirror=mirror).value == 1
+    assert memorized_fraction(moved, train, shift=1, mirror=mirror).value < 0.2
+
+
+def test_two_nearest_of_moved_and_mirrored_images_equals_brute_force():
+    generator = np.random.default_rng(3)
+    train, queries = (generator.normal(size=(n, 1, 5, 5)).astype(np.float32) for n in (40, 25))
+    every = [
+        np.roll(side, (y, x), axis=(2, 3)) for side in (train, train[..., ::-1]) for y in (-1, 0, 1) for x in (-1, 0, 1)
+    ]
+    distance = np.min(
+        [np.sqrt(((queries[:, None].astype(float) - v[None]) ** 2).sum(axis=(2, 3, 4))) for v in every], axis=0
+    )
+    found = two_nearest(queries, train, mirror=True, shift=1)
+    np.testing.assert_array_equal(found.index, distance.argsort(axis=1)[:, :2])
+    np.testing.assert_allclose(found.distance, np.sort(distance, axis=1)[:, :2], rtol=1e-6)
+
+
 def test_an_exact_copy_counts_even_if_its_original_is_there_twice():
     train = np.random.default_rng(0).normal(size=(20, 5))
     doubled = np.concatenate([train, train])

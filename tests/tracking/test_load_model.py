@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import mlflow
@@ -13,9 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ambient_ray.interval import Interval
 from ambient_ray.tracking import (
+    Evidence,
     ModelNotFoundError,
     ModelUnloadableError,
+    Registration,
     RungScores,
     StudyRecorder,
     TrackingStore,
@@ -29,25 +32,31 @@ from ambient_ray.tracking.store import open_client
 WriteCheckpoint = Callable[..., Path]
 
 
-def register(store: TrackingStore, study: str, *checkpoints: Path) -> list[int]:
-    """Register checkpoints of trials 0, 1, ... as champions, one after the other."""
+GUESS = Evidence(("fd", "f_mem"), Interval(9.0), Interval(0.1), confirmed=False, rule="knee", notes={"trials": 12})
+
+
+def register(
+    store: TrackingStore, study: str, *checkpoints: Path, evidence: Sequence[Evidence] = ()
+) -> list[Registration]:
+    """Register checkpoints of trials 0, 1, ... one after the other; not confirmed unless evidence is given."""
     with StudyRecorder(store) as recorder:
         recorder.start(study, {})
-        versions = []
+        found = []
         for number, checkpoint in enumerate(checkpoints):
             recorder.trial_started(number, "ambient", {"sigma_tn": 0.5})
             scored = RungScores(0, 64_000, {"f_mem": 0.125}, {"extractor": "classifier"}, checkpoint)
-            versions.append(recorder.register_champion(number, scored, {"rule": "knee", "trials": 12}))
+            why = evidence[number] if evidence else GUESS
+            found.append(recorder.register_champion(number, scored, why))
         recorder.finish()
         assert recorder.close() == ()
-    return [version.result(1) for version in versions]
+    return [registration.result(1) for registration in found]
 
 
 def test_the_same_weights_are_registered_once_and_the_old_champion_stays(
     store: TrackingStore, write_checkpoint: WriteCheckpoint
 ) -> None:
     first, second = write_checkpoint("a", seed=1), write_checkpoint("b", seed=2)
-    assert register(store, "moves", first, first, second) == [1, 1, 2]
+    assert [r.version for r in register(store, "moves", first, first, second)] == [1, 1, 2]
     client = open_client(store.uri)
     model = client.get_registered_model("moves")
     assert {alias: int(version) for alias, version in model.aliases.items()} == {
@@ -55,16 +64,50 @@ def test_the_same_weights_are_registered_once_and_the_old_champion_stays(
         "previous-champion": 1,
     }
     version = client.get_model_version("moves", "2")
-    assert version.tags["evidence.rule"] == "knee" and version.tags["score.f_mem"] == "0.125"
+    assert version.tags["evidence.rule"] == "knee" and version.tags["evidence.trials"] == "12"
+    assert version.tags["score.f_mem"] == "0.125"
     assert client.get_run(version.run_id).data.tags["ambient_ray.trial"] == "2"
     assert version.tags["ambient_ray.study"] == "moves"
-    assert register(store, "moves", first) == [1]
+    assert [(r.version, r.champion, r.promoted) for r in register(store, "moves", first)] == [(1, 1, True)]
     assert int(client.get_model_version_by_alias("moves", "champion").version) == 1
     for name, seed in (("moves@champion", 1), ("moves/2", 2), ("moves@previous-champion", 2)):
         loaded = load_model(f"models:/{name}", tracking_uri=store.uri)
         fresh = load_model(write_checkpoint(f"again-{name[6:]}", seed=seed))
         np.testing.assert_array_equal(loaded.sample(3), fresh.sample(3))
     assert loaded.scores == {"f_mem": 0.125} and loaded.config["images_seen"] == 64_000
+
+
+def test_the_alias_stays_where_no_gain_is_shown(store: TrackingStore, write_checkpoint: WriteCheckpoint) -> None:
+    def shown(low: float, high: float, n: int = 500) -> Evidence:
+        spread = Interval((low + high) / 2, low, high)
+        facts = {"extractor": "classifier", "n": n}
+        return Evidence(("fd", "f_mem"), Interval(4.5, 4.4, 4.6), spread, True, seeds=(1, 2, 3), facts=facts)
+
+    # In the order of registration: the first is DDPM's, and holds the alias until a gain over it is shown.
+    evidence = [shown(0.3, 0.4), shown(0.2, 0.35), shown(0.1, 0.2), shown(0.0, 0.05, n=50), shown(0.15, 0.25)]
+    with StudyRecorder(store) as recorder:
+        recorder.start("earned", {})
+        found = []
+        for number, one in enumerate(evidence):
+            recorder.trial_started(number, "ddpm", {}, parent=None if number == 0 else 0)
+            scored = RungScores(0, 64_000, {"f_mem": 0.1}, one.facts, write_checkpoint(f"e{number}", seed=10 + number))
+            found.append(recorder.register_champion(number, scored, one))
+        recorder.finish()
+        assert recorder.close() == ()
+    done = [future.result(1) for future in found]
+    assert [r.version for r in done] == [1, 2, 3, 4, 5]
+    assert [(r.champion, r.promoted) for r in done] == [(1, True), (1, False), (3, True), (3, False), (3, False)]
+    client = open_client(store.uri)
+    aliases = client.get_registered_model("earned").aliases
+    assert {key: int(value) for key, value in aliases.items()} == {"champion": 3, "previous-champion": 1}
+    tags = [client.get_model_version("earned", str(r.version)).tags for r in done]
+    assert "no gain" in tags[1]["evidence.promotion"] and "n is 50 here and 500 there" in tags[3]["evidence.promotion"]
+    assert tags[2]["evidence.memorization_high"] == "0.2" and tags[2]["evidence.seeds"] == "[1, 2, 3]"
+    run = client.get_run(client.get_model_version("earned", "3").run_id)
+    assert run.data.tags["ambient_ray.replica_of"] == "0"
+    study = client.get_run(run.data.tags["mlflow.parentRunId"]).data.tags["mlflow.parentRunId"]
+    named = client.get_run(study).data.tags
+    assert named["ambient_ray.champion"] == "models:/earned/3" and named["ambient_ray.registered"] == "models:/earned/5"
 
 
 def test_every_kind_of_uri_gives_the_same_model(

@@ -12,7 +12,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image
 
-from ambient_ray.tracking import DatasetFacts, RungScores, StudyRecorder, TrackingStore
+from ambient_ray.interval import Interval
+from ambient_ray.tracking import DatasetFacts, Evidence, RungScores, StudyRecorder, TrackingStore
 from ambient_ray.tracking.pictures import draw_rung
 from ambient_ray.tracking.recorder import TrackingFailedError
 
@@ -57,7 +58,7 @@ def test_a_whole_study(store: TrackingStore, write_checkpoint: Callable[..., Pat
         score(recorder, 0, 1)
         recorder.trial_ended(0, "finished")
         recorder.trial_ended(1, "stopped", "dominated at rung 0")
-        recorder.trial_started(2, "ambient", AMBIENT, parent=1)
+        recorder.trial_started(2, "ambient", AMBIENT | {"seed": 7}, parent=1)
         recorder.trial_ended(2, "failed", "the loss is not finite")
         recorder.log_text("hello", "notes/hello.txt")
         recorder.finish({"hypervolume": 1.5}, note="**DDPM** copies least.")
@@ -67,10 +68,10 @@ def test_a_whole_study(store: TrackingStore, write_checkpoint: Callable[..., Pat
         "whole",
         "DDPM · trial 0",
         "0.47 noisy .30 · trial 1",
-        "0.47 noisy .30 · replicate 2",
+        "0.47 noisy .30 · trial 1 again, seed 7 (replica 2)",
     }
     study, ddpm = runs["whole"], runs["DDPM · trial 0"]
-    stopped, replicate = runs["0.47 noisy .30 · trial 1"], runs["0.47 noisy .30 · replicate 2"]
+    stopped, replicate = runs["0.47 noisy .30 · trial 1"], runs["0.47 noisy .30 · trial 1 again, seed 7 (replica 2)"]
     assert study.data.params == {
         "seed": "0",
         "trial.workers": "2",
@@ -82,6 +83,7 @@ def test_a_whole_study(store: TrackingStore, write_checkpoint: Callable[..., Pat
     assert {"system.cpu", "system.torch", "system.cores", "system.python"} <= set(study.data.tags)
     assert ddpm.data.tags["mlflow.parentRunId"] == stopped.data.tags["mlflow.parentRunId"] == study.info.run_id
     assert replicate.data.tags["mlflow.parentRunId"] == stopped.info.run_id
+    assert replicate.data.tags["ambient_ray.kind"] == "replicate" and replicate.data.params["seed"] == "7"
     assert history(store, ddpm, "f_mem_high") == [(100, 0.05), (200, pytest.approx(0.15))]
     assert ddpm.data.tags["ambient_ray.arm"] == "ddpm" and ddpm.data.tags["fact.extractor"] == "pixels"
     assert stopped.data.tags["ambient_ray.state"] == "stopped"
@@ -135,6 +137,34 @@ def test_a_study_started_again_finds_its_runs(store: TrackingStore) -> None:
     assert len(runs["again"].inputs.dataset_inputs) == 1
 
 
+def test_replicas_come_back_under_their_trial_and_their_means_are_written_once(store: TrackingStore) -> None:
+    means = {"confirmed.f_mem": 0.12, "confirmed.f_mem_low": 0.09, "confirmed.fd_high": float("inf")}
+
+    def life(upto: int) -> None:
+        """One life of the search: it replays what earlier ones ended, and measures again."""
+        with StudyRecorder(store) as recorder:
+            recorder.start("replicas", {})
+            recorder.replay(0, "ambient", AMBIENT, [RungScores(0, 100, {"f_mem": 0.05})], "finished")
+            for number in range(1, upto + 1):
+                rungs = [RungScores(0, 100, {"f_mem": 0.1 * number})]
+                recorder.replay(number, "ambient", AMBIENT | {"seed": number}, rungs, "finished", parent=0)
+            recorder.measured(0, 100, means | {"confirmed.seeds": float(upto)})
+            recorder.finish()
+            assert recorder.close() == ()
+
+    for upto in (1, 2, 2):
+        life(upto)
+    runs = runs_of(store, "replicas")
+    first = "0.47 noisy .30 · trial 0"
+    again = [f"0.47 noisy .30 · trial 0 again, seed {n} (replica {n})" for n in (1, 2)]
+    assert set(runs) == {"replicas", first, *again}
+    assert {runs[name].data.tags["mlflow.parentRunId"] for name in again} == {runs[first].info.run_id}
+    assert history(store, runs[again[1]], "f_mem") == [(100, 0.2)]
+    assert history(store, runs[first], "confirmed.f_mem") == [(100, 0.12)]
+    assert history(store, runs[first], "confirmed.seeds") == [(100, 1.0), (100, 2.0)]
+    assert "confirmed.fd_high" not in runs[first].data.metrics and runs[first].info.status == "FINISHED"
+
+
 def test_ctrl_c_leaves_no_run_running_and_a_resume_opens_them(store: TrackingStore) -> None:
     with pytest.raises(KeyboardInterrupt), StudyRecorder(store) as recorder:
         recorder.start("interrupted", {})
@@ -184,7 +214,8 @@ def test_a_store_that_cannot_be_opened_is_not_silent(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     recorder = StudyRecorder(TrackingStore(f"sqlite:///{tmp_path}/file/mlflow.db", None))
     recorder.start("lost", {})
-    version = recorder.register_champion(0, RungScores(0, 1, {}, checkpoint=tmp_path), {})
+    evidence = Evidence(("fd", "f_mem"), Interval(1.0), Interval(0.1), confirmed=False)
+    version = recorder.register_champion(0, RungScores(0, 1, {}, checkpoint=tmp_path), evidence)
     assert recorder.flush()
     with pytest.raises(TrackingFailedError, match="cannot record"):
         recorder.check()

@@ -59,8 +59,9 @@ def test_training_lowers_the_loss_and_reports_every_rung(tmp_path):
         {"backbone": world.TINY | {"dropout": 0.3}, "flip": True},
         {"noise_draws": "inf", "optimizer": "adamw", "weight_decay": 0.1, "grad_clip": 0.5},
         {"mixing": "image_split", "warmup_images": 500, "channels_last": True},
+        {"shift_pixels": 2, "flip": True, "noise_distribution": "cosine"},
     ],
-    ids=["plain", "dropout-flip", "fresh-adamw-clip", "image-split"],
+    ids=["plain", "dropout-flip", "fresh-adamw-clip", "image-split", "shift-cosine"],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, changes):
     whole, _ = _run(tmp_path / "whole", rungs=(160, 320, 480), **changes)

@@ -9,7 +9,7 @@ from ambient_ray.training.streams import StepStreams, Stream, noisy_only
 CPU = torch.device("cpu")
 
 
-def _streams(rank=0, size=1, seed=0, n=20, batch=12, fresh=False):
+def _streams(rank=0, size=1, seed=0, n=20, batch=12, fresh=False, shift=0):
     return StepStreams(
         seed,
         n_images=n,
@@ -19,6 +19,7 @@ def _streams(rank=0, size=1, seed=0, n=20, batch=12, fresh=False):
         size=size,
         device=CPU,
         fresh_noise=fresh,
+        shift_pixels=shift,
     )
 
 
@@ -83,3 +84,15 @@ def test_noisy_only_images_are_chosen_by_their_ids():
     assert (noisy_only(ids, 0.6, seed=0) >= marks).all(), "a larger share keeps the images of a smaller one"
     assert not noisy_only(ids, 0.0, seed=0).any()
     assert noisy_only(ids, 1.0, seed=0).all()
+
+
+def test_shifts_come_from_a_stream_of_their_own_and_the_ranks_share_it():
+    plain, shifted = _streams(fresh=True).draw(24), _streams(fresh=True, shift=2).draw(24)
+    assert all(torch.equal(a, b) for a, b in zip(_parts(plain), _parts(shifted), strict=True))
+    assert torch.equal(plain.fresh, shifted.fresh)
+    assert plain.shift is None and shifted.shift.shape == (12, 2)
+    ranks = [_streams(rank, 3, fresh=True, shift=2).draw(24).shift for rank in range(3)]
+    assert torch.equal(torch.cat(ranks), shifted.shift)
+    many = torch.cat([_streams(shift=2).draw(seen).shift for seen in range(0, 2400, 12)])
+    assert sorted(many.unique().tolist()) == [-2, -1, 0, 1, 2]
+    assert torch.corrcoef(many.T.double())[0, 1].abs() < 0.1, "up and down is not left and right"

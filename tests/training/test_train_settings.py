@@ -55,6 +55,10 @@ def test_what_yaml_makes_of_numbers_is_understood():
         ({"backbone": {"width": 3}}, "_target_"),
         ({"backbone": "unet"}, "backbone must be a mapping"),
         ({"compile_mode": 3}, "compile_mode must be a name"),
+        ({"noise_distribution": "vp"}, "noise_distribution must be one of lognormal, loguniform, cosine, got 'vp'"),
+        ({"shift_pixels": 1.5}, "shift_pixels must be a whole number of 0 or more, got 1.5"),
+        ({"n_train": 2}, "n_train must be a whole number of 3 or more, got 2"),
+        ({"sample_rho": 0}, "sample_rho must be a number, above 0, got 0"),
         ({"seed": -1}, "seed must be a whole number of 0 or more"),
     ],
 )
@@ -71,3 +75,9 @@ def test_unknown_and_missing_keys_are_named():
     del values["rungs"]
     with pytest.raises(TrainSettingsError, match="the training setting rungs is missing"):
         TrainSettings.from_dict(values)
+
+
+def test_a_trials_width_depth_and_dropout_go_to_its_network():
+    own = settings().overlaid({"width": 0.5, "depth": 2.0, "dropout": 0.1, "lr": 0.1, "n_train": 30.0})
+    assert {"width": 0.5, "depth": 2.0, "dropout": 0.1}.items() <= own.backbone.items()
+    assert (own.lr, own.n_train) == (0.1, 30)

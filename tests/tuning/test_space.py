@@ -1,23 +1,23 @@
 """A space that cannot be searched is refused in one sentence that names the file, the key and the way out."""
 
+import json
+
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ambient_ray.tuning.space import Choice, Range, SearchSpaceError, load_space, shipped_spaces
+from ambient_ray.tuning.emm import MemorizedSize, memorized_sizes
+from ambient_ray.tuning.records import RungRecord, TrialRecord
+from ambient_ray.tuning.space import Choice, Range, SearchSpaceError, Space, load_space
 
-SETTINGS = frozenset({"sigma_tn", "noisy_ratio", "mixing", "lr", "dropout"})
+SETTINGS = frozenset({"sigma_tn", "noisy_ratio", "mixing", "lr", "dropout", "n_train", "weighting"})
+MIXING = {"choices": ["set_split", "sigma_split", "image_split"]}
 
 
 def write(folder, **content):
     (folder / "mine.yaml").write_text(yaml.safe_dump(content))
     return load_space("mine", settings=SETTINGS, folder=folder)
-
-
-def test_every_space_that_ships_loads_and_has_ddpm_as_its_first_baseline():
-    names = [path.stem for path in shipped_spaces().glob("*.yaml")]
-    assert "ambient" in names
-    for name in names:
-        assert load_space(name, settings=SETTINGS).baselines[0] == {"sigma_tn": 0.0}
 
 
 def test_the_ambient_space_is_what_the_readme_says():
@@ -54,7 +54,47 @@ def test_a_range_can_be_changed_from_the_command_line():
         ({"parameters": {"sigma_tn": 3}}, "must be {low, high}"),
         ({"parameters": {"mixing": {"choices": []}}}, "must be a list"),
         ({"params": {}}, "unknown key 'params'"),
-        ({"baselines": [{"sgima_tn": 0}]}, "unknown parameter 'sgima_tn'"),
+        ({"baselines": [{"sgima_tn": 0}]}, "unknown parameter 'sgima_tn'; did you mean sigma_tn\\?"),
+        ({"parameters": ["lr"]}, "parameters must be {name: value, ...}"),
+        ({"baselines": {"sigma_tn": 0}}, "baselines must be a list"),
+        ({"parameters": {"lr": {"low": 1, "high": 2}}, "fixed": {"lr": 1}}, "lr is searched and fixed at once"),
+        ({"parameters": {"n_train": {"low": 3.5, "high": 9, "integer": True}}}, "whole number, so its ends"),
+        ({"parameters": {"n_train": {"low": 1, "high": 9}}}, "n_train=1 is out of range"),
+        ({"parameters": {"lr": {"low": 1, "high": 2, "prior": 3}}}, "prior of lr must lie within its range, 1 to 2, g"),
+        ({"parameters": {"lr": {"low": 1, "high": 2, "prior": "x"}}}, "prior of lr must lie within its range"),
+        (
+            {"parameters": {"n_train": {"low": 3, "high": 9, "integer": True, "prior": 4.5}}},
+            "prior of n_train must lie within its range, 3 to 9 and a whole number, got 4.5",
+        ),
+        ({"parameters": {"mixing": MIXING | {"prior": "half"}}}, "prior of mixing must be one of its choices, set_s"),
+        ({"parameters": {"lr": {"low": 1, "high": 2, "prior": 1, "spread": 0}}}, "spread of lr is a share"),
+        ({"parameters": {"lr": {"low": 1, "high": 2, "prior": 1, "spread": 1.1}}}, "above 0 and at most 1, got 1.1"),
+        ({"parameters": {"lr": {"low": 1, "high": 2, "spread": 0.1}}}, "lr has a spread but no prior"),
+        ({"parameters": {"lr": {"low": 1, "high": 2, "when": "mixing"}}}, "lr.when must be {parameter: value"),
+        ({"parameters": {"lr": {"low": 1, "high": 2, "when": {"sigma_tn": 0}}}}, "lr.when names 'sigma_tn', which"),
+        (
+            {
+                "parameters": {
+                    "sigma_tn": {"low": 0.1, "high": 1},
+                    "lr": {"low": 1, "high": 2, "when": {"sigma_tn": 0.5}},
+                }
+            },
+            "lr.when names sigma_tn, which has a range; only one with choices decides",
+        ),
+        (
+            {"parameters": {"mixing": MIXING, "lr": {"low": 1, "high": 2, "when": {"mixing": ["set_split", "half"]}}}},
+            "lr.when: mixing must be one of set_split, sigma_split, image_split, got 'half'",
+        ),
+        (
+            {
+                "parameters": {
+                    "mixing": MIXING | {"when": {"weighting": "paper"}},
+                    "weighting": {"choices": ["paper"], "when": {"mixing": "set_split"}},
+                }
+            },
+            "mixing, weighting exist only under each other",
+        ),
+        ({"parameters": {"lr": {"choices": [1], "when": {"lr": 1}}}}, "lr exist only under each other"),
     ],
 )
 def test_impossible_spaces_are_refused(tmp_path, content, message):
@@ -77,3 +117,103 @@ def test_a_file_that_is_no_yaml_is_refused(tmp_path):
     (tmp_path / "mine.yaml").write_text("a: [")
     with pytest.raises(SearchSpaceError, match="not readable as YAML"):
         load_space("mine", settings=SETTINGS, folder=tmp_path)
+
+
+def conditional(folder):
+    return write(
+        folder,
+        parameters={
+            "noisy_ratio": {"low": 0.1, "high": 0.9, "when": {"mixing": ["set_split", "image_split"]}},
+            "lr": {"low": 0.1, "high": 0.9, "when": {"weighting": "paper"}},
+            "weighting": {"choices": ["paper", "compensated"], "when": {"mixing": "set_split"}},
+            "mixing": MIXING,
+        },
+    )
+
+
+def test_a_parameter_exists_only_under_its_parents_values(tmp_path):
+    space = conditional(tmp_path)
+    assert space.active("mixing", {})
+    assert space.active("noisy_ratio", {"mixing": "set_split"}) and space.active(
+        "noisy_ratio", {"mixing": "image_split"}
+    )
+    assert not space.active("noisy_ratio", {"mixing": "sigma_split"})
+    assert not space.active("noisy_ratio", {}), "a parent that is not chosen is not active"
+    assert space.active("lr", {"mixing": "set_split", "weighting": "paper"})
+    assert not space.active("lr", {"mixing": "sigma_split", "weighting": "paper"}), "nor is a grandchild without it"
+
+
+@given(st.permutations(["noisy_ratio", "lr", "weighting", "mixing"]))
+def test_parents_come_before_their_children_however_the_file_has_them(names):
+    conditions = {"noisy_ratio": {"mixing": ("a",)}, "lr": {"weighting": (1,)}, "weighting": {"mixing": ("a", "b")}}
+    choices = {"mixing": Choice(("a", "b")), "weighting": Choice((1, 2))}
+    space = Space("any", {name: choices.get(name, Range(0, 1)) for name in names}, conditions=conditions)
+    assert sorted(space.order) == sorted(names)
+    for child, parents in conditions.items():
+        assert all(space.order.index(parent) < space.order.index(child) for parent in parents)
+
+
+def test_a_space_is_known_by_what_it_searches_and_not_by_beliefs(tmp_path):
+    plain = write(tmp_path, parameters={"lr": {"low": 0.1, "high": 1}, "mixing": MIXING})
+    # What studies have stored since before there were conditions and beliefs.
+    assert json.loads(json.dumps(plain.describe())) == {
+        "parameters": {
+            "lr": {"low": 0.1, "high": 1.0, "log": False, "integer": False},
+            "mixing": {"choices": ["set_split", "sigma_split", "image_split"]},
+        },
+        "fixed": {},
+        "baselines": [],
+    }
+    believing = {
+        "lr": {"low": 0.1, "high": 1, "prior": 0.5, "spread": 0.3},
+        "mixing": MIXING | {"prior": "set_split"},
+    }
+    assert write(tmp_path, parameters=believing).describe() == plain.describe()
+    believing["lr"]["when"] = {"mixing": "set_split"}
+    described = write(tmp_path, parameters=believing).describe()
+    assert json.loads(json.dumps(described))["conditions"] == {"lr": {"mixing": ["set_split"]}}
+
+
+def test_a_belief_can_be_stated_on_the_command_line(tmp_path):
+    conditional(tmp_path)
+    changes = {"noisy_ratio": {"prior": 0.5, "spread": 0.2}, "mixing": {"prior": "sigma_split"}}
+    space = load_space("mine", settings=SETTINGS, folder=tmp_path, overrides=changes)
+    assert space.parameters["noisy_ratio"] == Range(0.1, 0.9, prior=0.5, spread=0.2)
+    assert space.parameters["mixing"] == Choice(tuple(MIXING["choices"]), prior="sigma_split")
+    assert space.conditions["noisy_ratio"] == {"mixing": ("set_split", "image_split")}
+    for change, message in (
+        ({"noisy_ratio": {"prior": 0.95}}, "prior of noisy_ratio must lie within its range, 0.1 to 0.9, got 0.95"),
+        ({"noisy_ratio": {"piror": 0.5}}, r"space.noisy_ratio=.*parts are choices, low"),
+        ({"noisy_ratio": 0.5}, r"space.noisy_ratio=0.5: say which part changes"),
+        ({"nosy_ratio": {"high": 1}}, "has no parameter 'nosy_ratio'; did you mean noisy_ratio\\?"),
+    ):
+        with pytest.raises(SearchSpaceError, match=message):
+            load_space("mine", settings=SETTINGS, folder=tmp_path, overrides=change)
+
+
+def test_what_belongs_to_a_range_or_to_choices():
+    assert Range(0, 1).contains(0) and Range(0, 1).contains(1.0) and not Range(0, 1).contains(1.1)
+    assert not Range(0, 1).contains(True) and not Range(0, 1).contains("0.5") and not Range(0, 1).contains(float("nan"))
+    assert Range(1, 5, integer=True).contains(2.0) and not Range(1, 5, integer=True).contains(2.5)
+    assert Choice((1, 2)).contains(1.0) and not Choice((1, 2)).contains(True) and Choice((False, True)).contains(True)
+
+
+def test_memorized_sizes_brackets_the_size_at_which_copying_ends():
+    def trial(number, n, sigma_tn, *copied):
+        rungs = tuple(RungRecord(i, i, {"f_mem": share}, {}, "") for i, share in enumerate(copied))
+        return TrialRecord(number, "rival", {"n_train": n, "sigma_tn": sigma_tn}, "finished", rungs)
+
+    trials = [
+        trial(0, 50, 0.0, 0.2, 0.99),  # the last rung counts
+        trial(1, 100, 0.0, 0.95),
+        trial(2, 100, 0.0, 0.89),  # with its like: .92
+        trial(3, 200, 0.0, 0.95, 0.5),
+        trial(4, 400, 0.0, 0.1),
+        trial(5, 50, 0.5, 0.4),
+        trial(6, 50, 1.0, 0.9),
+        trial(7, 30, 0.0),
+        TrialRecord(8, "ddpm", {"sigma_tn": 0.0}, "finished", trial(8, 1, 0.0, 1.0).rungs),
+    ]
+    found = memorized_sizes(trials)
+    assert found == [MemorizedSize(0.0, 100, 200), MemorizedSize(0.5, None, 50), MemorizedSize(1.0, 50, None)]
+    assert [str(size) for size in found] == ["DDPM: 100 to 200", "sigma_tn 0.5: below 50", "sigma_tn 1: at least 50"]
