@@ -24,7 +24,14 @@ from ambient_ray.tuning.study import Study
 from ambient_ray.tuning.transfer import Transfer, WarmStartError
 from ambient_ray.tuning.trial import TrialShape
 
-from .checks import check_network, check_scores, check_space_values, check_writable, lock_study
+from .checks import (
+    check_network,
+    check_scores,
+    check_space_data,
+    check_space_values,
+    check_writable,
+    lock_study,
+)
 from .configuration import Configuration
 
 #: Settings that the search sets itself, so that no space may.
@@ -101,7 +108,11 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
     if space is None:
         searchable = (frozenset(settings.to_dict()) | NETWORK_SETTINGS) - _NOT_SEARCHED
         space = load_space(
-            config.search_space, settings=searchable, folder=config.search_spaces, overrides=config.space
+            config.search_space,
+            settings=searchable,
+            folder=config.search_spaces,
+            overrides=config.space,
+            configured={**settings.to_dict(), **{key: settings.backbone.get(key) for key in NETWORK_SETTINGS}},
         )
     check_space_values(settings, space)
     shape = TrialShape(config.trial.workers, config.trial.cpus_per_worker, config.trial.gpus_per_worker)
@@ -125,6 +136,7 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
         extractor = _extractor(config, images)
     settings = TrainSettings.from_dict({**settings.to_dict(), "backbone": network(config, images.shape[-1])})
     check_network(settings, subsets)
+    check_space_data(settings, space, subsets)
     objectives = _objectives(config, extractor.name)
     policy = _policy(config, objectives)
     check_scores(policy.needed(objectives), extractor.name, subsets, config.evaluation.reference)

@@ -9,9 +9,11 @@ from rich.console import Console
 from ambient_ray.tracking import StudyRecorder
 from ambient_ray.tuning.budget import Budget
 from ambient_ray.tuning.confirmation import candidates_to_confirm, failed_replicas, replicas_to_begin
+from ambient_ray.tuning.emm import memorized_sizes
 from ambient_ray.tuning.run import SearchPlan, run_search, start_ray
 from ambient_ray.tuning.space import Space
 
+from .checks import augmentation
 from .closing import draw_front, print_closing
 from .configuration import Configuration
 from .estimate import print_estimate, replicas_planned
@@ -105,6 +107,9 @@ def search(prepared: Prepared) -> int:
         tracking_uri=prepared.store.uri, model=config.model_name, registration=registration,
         figure=figure, output_dir=config.output_dir, failed=failed_replicas(trials),
     )  # fmt: skip
+    if "n_train" in prepared.space.parameters:
+        for size in memorized_sizes(trials):
+            console.print(f"EMM, {size}", highlight=False, markup=False, soft_wrap=True)
     if not finished:
         console.print("Stopped. All scored rungs are kept; the same command goes on:", highlight=False)
         console.print(f"  {_command()}", soft_wrap=True, highlight=False, markup=False)
@@ -163,16 +168,18 @@ def _shared(prepared: Prepared) -> dict[str, Any]:
     from ambient_ray.training import TrainingData
 
     subsets, reference = prepared.subsets, prepared.config.evaluation.reference
+    mirror, shift = augmentation(prepared.settings, prepared.space)
     references = References.build(
         prepared.extractor,
         subsets.train,
         subsets.heldout,
         full=prepared.images if reference == "full" else None,
-        settings=EvaluationSettings(reference=reference, mirror=prepared.settings.flip),
+        settings=EvaluationSettings(reference=reference, mirror=mirror, shift=shift),
+        narrow=prepared.settings.n_train is not None or "n_train" in prepared.space.parameters,
     )
     data = TrainingData(
         train=subsets.train, heldout=subsets.heldout, noise_bank=bank_for(prepared),
-        references=references, extractor=prepared.extractor,
+        references=references, extractor=prepared.extractor, nested=subsets.nested,
     )  # fmt: skip
     return {
         "data": ray.put(data),

@@ -19,13 +19,14 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from ambient_ray.errors import UserError
 
+from .forecast import Forecast
 from .pareto import front_ranks
 from .points import distribution, draw, grid_points, values_in
 from .records import Objectives, TrialRecord, best_rung, candidates_of, violations
 from .space import Choice, Range, Space
 from .transfer import FADES_OVER, Transfer
 
-Lesson = Literal["infeasible", "pruned", "partial"]
+Lesson = Literal["infeasible", "pruned", "partial", "extrapolated"]
 
 
 # How often a sampler that suggests a configuration for the second time is asked again.
@@ -110,6 +111,7 @@ class Proposer:
         self._tried: list[frozenset[Any]] = []  # the configurations so far, in the study's order
         self._known: set[frozenset[Any]] = set()
         self._held = 0  # ended trials in the copy
+        self._forecast = Forecast()
         self._points: dict[tuple[int, tuple[float, float] | None], tuple[float, float]] = {}
         self._shaped_by: tuple[Any, ...] = ()
 
@@ -210,6 +212,8 @@ class Proposer:
             self._rebuild(space, own, objectives, reference, foreign)
             self._shaped_by = shape
         assert self._memory is not None
+        if self._lesson == "extrapolated":
+            self._forecast.learn(trials, objectives)
         for trial in own:
             if trial.number in self._told:
                 continue
@@ -306,6 +310,8 @@ class Proposer:
             if trial.state == "failed" or point is None:
                 memory.tell(ticket, state=TrialState.FAIL)
                 return
+            if trial.state == "stopped" and self._lesson == "extrapolated":
+                point = self._forecast.of(trial, objectives, reference)
             if trial.state == "stopped" and self._lesson == "pruned":
                 memory.tell(ticket, state=TrialState.PRUNED)
                 return

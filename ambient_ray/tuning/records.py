@@ -100,7 +100,8 @@ class TrialRecord:
         parts = [f"sigma_tn {self.settings['sigma_tn']:.3g}"] if "sigma_tn" in self.settings else []
         if "noisy_ratio" in self.settings:
             parts.append(f"ratio {self.settings['noisy_ratio']:.2f}")
-        return ", ".join(parts) or f"trial {self.number}"
+        others = [f"{key} {_short(value)}" for key, value in self.settings.items() if key not in _NOT_SAID]
+        return ", ".join([*parts, *(others if len(others) <= 3 else [])]) or f"trial {self.number}"
 
     def with_rung(self, record: RungRecord) -> "TrialRecord":
         """The same trial with a rung added, or replaced if it was there."""

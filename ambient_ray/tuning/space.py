@@ -30,6 +30,10 @@ from .parameters import (
 __all__ = ["Choice", "Parameter", "Range", "SearchSpaceError", "Space", "load_space", "shipped_spaces"]
 
 
+#: As a parameter's prior: the value that the training settings have.
+CONFIGURED = "configured"
+
+
 @dataclass(frozen=True)
 class Space:
     """What varies, what is fixed, and which configurations are run first as baselines.
@@ -102,6 +106,7 @@ def load_space(
     settings: frozenset[str],
     folder: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
+    configured: Mapping[str, Any] | None = None,
 ) -> Space:
     """Read a search space by name or by path.
 
@@ -111,6 +116,8 @@ def load_space(
         settings: the names that a space may set.
         folder: a folder with spaces of one's own.
         overrides: {parameter: {key: value}} merged over the file, e.g. {"sigma_tn": {"high": 2}}.
+        configured: the settings of a training run as they stand, for beliefs that say `prior: configured`: moved into
+            the range where they lie outside; without a value there is no belief.
 
     Raises:
         SearchSpaceError: no such space (the message lists those there are), or one that cannot be searched.
@@ -142,6 +149,7 @@ def load_space(
     for key in raw:
         if key in fixed:
             raise SearchSpaceError(f"{where}: {key} is searched and fixed at once; take it out of one of the two")
+    raw = {key: _with_configured(value, (configured or {}).get(key)) for key, value in raw.items()}
     parameters = {str(key): read_parameter(where, str(key), value) for key, value in raw.items()}
     conditions = {
         key: read_condition(where, key, value["when"], parameters) for key, value in raw.items() if value.get("when")
@@ -149,6 +157,19 @@ def load_space(
     space = Space(path.stem, parameters, fixed, baselines, conditions)
     _ = space.order  # refuses conditions that go round in a circle
     return space
+
+
+def _with_configured(raw: Any, value: Any) -> Any:
+    """A parameter whose belief is the configured value, with that value; without the belief where it has no place."""
+    if not isinstance(raw, Mapping) or raw.get("prior") != CONFIGURED:
+        return raw
+    if "choices" in raw:
+        known = value if value in raw["choices"] else None
+    else:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        known = min(max(value, raw.get("low", value)), raw.get("high", value)) if number else None
+    rest = {key: part for key, part in raw.items() if key not in {"prior", "spread"}}
+    return rest if known is None else {**raw, "prior": known}
 
 
 def shipped_spaces() -> Path:
@@ -187,7 +208,7 @@ def _mapping(where: str, what: str, content: object) -> dict[str, Any]:
 
 
 def _changed(space: str, raw: Mapping[str, Any], key: str, change: object) -> Any:
-    """A parameter as the file has it, with the changes of the command line."""
+    """A parameter as the file has it, with the changes of the command line; a belief that they leave behind is gone."""
     if key not in raw:
         raise SearchSpaceError(
             f"space.{key}: the search space {space!r} has no parameter {key!r};{meant(key, raw, 'it has')}"
@@ -196,4 +217,11 @@ def _changed(space: str, raw: Mapping[str, Any], key: str, change: object) -> An
         raise SearchSpaceError(
             f"space.{key}={change!r}: say which part changes, e.g. +space.{key}.high=2; parts are {', '.join(PARTS)}"
         )
-    return {**raw[key], **change} if isinstance(raw[key], Mapping) else raw[key]
+    if not isinstance(raw[key], Mapping):
+        return raw[key]
+    changed = {**raw[key], **change}
+    belief, low, high = changed.get("prior"), changed.get("low"), changed.get("high")
+    ends = all(isinstance(v, int | float) for v in (belief, low, high))
+    if "prior" not in change and ends and not low <= belief <= high:
+        return {part: value for part, value in changed.items() if part not in {"prior", "spread"}}
+    return changed

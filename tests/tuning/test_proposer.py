@@ -166,7 +166,7 @@ def test_a_wrong_belief_does_not_keep_tpe_from_the_optimum():
 def test_draws_from_a_belief_stay_inside_and_near_it():
     rng = np.random.default_rng(0)
     drawn = [draw(rng, Range(0.1, 4.0, log=True, prior=0.1, spread=0.1)) for _ in range(400)]
-    assert 0.1 <= min(drawn) and max(drawn) <= 4.0 and np.median(drawn) < 0.15
+    assert min(drawn) >= 0.1 and max(drawn) <= 4.0 and np.median(drawn) < 0.15
     words = [draw(rng, Choice(("a", "b"), prior="b")) for _ in range(400)]
     assert 0.65 < words.count("b") / 400 < 0.85
     counts = [draw(rng, Range(1, 9, integer=True, prior=4)) for _ in range(50)]

@@ -22,7 +22,10 @@ def write(folder, **content):
 
 def test_the_ambient_space_is_what_the_readme_says():
     space = load_space("ambient", settings=SETTINGS)
-    assert space.parameters == {"sigma_tn": Range(0.1, 4.0, log=True), "noisy_ratio": Range(0.1, 0.9)}
+    assert space.parameters == {
+        "sigma_tn": Range(0.1, 4.0, log=True, prior=0.5),
+        "noisy_ratio": Range(0.1, 0.9, prior=0.5),
+    }
     assert space.fixed == {"mixing": "set_split"}
 
 
@@ -37,7 +40,9 @@ def test_a_folder_of_ones_own_comes_first_and_a_path_works(tmp_path):
 
 def test_a_range_can_be_changed_from_the_command_line():
     space = load_space("ambient", settings=SETTINGS, overrides={"sigma_tn": {"high": 2}})
-    assert space.parameters["sigma_tn"] == Range(0.1, 2.0, log=True)
+    assert space.parameters["sigma_tn"] == Range(0.1, 2.0, log=True, prior=0.5)
+    beyond = load_space("ambient", settings=SETTINGS, overrides={"sigma_tn": {"low": 1}})
+    assert beyond.parameters["sigma_tn"] == Range(1.0, 4.0, log=True), "the file's belief is left behind"
 
 
 @pytest.mark.parametrize(
@@ -217,3 +222,20 @@ def test_memorized_sizes_brackets_the_size_at_which_copying_ends():
     found = memorized_sizes(trials)
     assert found == [MemorizedSize(0.0, 100, 200), MemorizedSize(0.5, None, 50), MemorizedSize(1.0, 50, None)]
     assert [str(size) for size in found] == ["DDPM: 100 to 200", "sigma_tn 0.5: below 50", "sigma_tn 1: at least 50"]
+
+
+def test_a_belief_may_be_what_is_configured(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        "parameters:\n"
+        "  lr: {low: 1.0e-4, high: 1.0e-2, log: true, prior: configured}\n"
+        "  weight_decay: {low: 1.0e-6, high: 1.0e-2, log: true, prior: configured, spread: 0.1}\n"
+        "  weighting: {choices: [paper, compensated], prior: configured}\n"
+    )
+    names = frozenset({"lr", "weight_decay", "weighting"})
+    known = load_space(str(path), settings=names, configured={"lr": 3e-3, "weight_decay": 0.0, "weighting": "paper"})
+    assert {key: p.prior for key, p in known.parameters.items()} == {
+        "lr": 3e-3, "weight_decay": 1e-6, "weighting": "paper",
+    }  # fmt: skip
+    unknown = load_space(str(path), settings=names, configured={"weighting": "other"})
+    assert all(p.prior is None for p in unknown.parameters.values())
