@@ -158,7 +158,7 @@ def confirmed(trials: Sequence[TrialRecord], objectives: Objectives) -> list[Con
     """Every configuration with replicas, at every rung that one of them was scored at.
 
     For each: the mean over training seeds and its 95 % Student t interval, for both objectives, memorization cut to
-    [0, 1]. With one seed there is no interval. The interval is never narrower than sampling alone leaves it: where the
+    [0, 1] and distances at 0. With one seed there is no interval. The interval is never narrower than sampling alone leaves it: where the
     runs' own scores carry intervals (`NAME_low`, `NAME_high`), their mean half-width over sqrt(n) is the least width.
 
     Args:
@@ -183,7 +183,7 @@ def confirmed(trials: Sequence[TrialRecord], objectives: Objectives) -> list[Con
                 Confirmed(
                     original=Candidate(trial, rung, *objectives.of(rung.scores)),
                     replicas=tuple(sorted(kept, key=lambda c: int(c.trial.settings["seed"]))),
-                    of_fidelity=_interval(kept, objectives.fidelity),
+                    of_fidelity=_interval(kept, objectives.fidelity, _range_of(objectives.fidelity)),
                     of_memorization=_interval(kept, objectives.memorization, (0.0, 1.0)),
                     planned=trial.arm == "ddpm" or any(_planned(t) == rung.images_seen for t in planned),
                     failed=sum(t.state != "running" and t.number not in here for t in planned),
@@ -218,6 +218,11 @@ def _interval(
     halves = [math.fsum(gaps) / len(gaps) / math.sqrt(len(scores)) if gaps else 0.0 for gaps in (below, above)]
     error = [half if math.isfinite(half) else 0.0 for half in halves]
     return over_seeds([s[name] for s in scores], error=(error[0], error[1]), bounds=bounds)
+
+
+def _range_of(fidelity: str) -> tuple[float, float]:
+    """A distance is not below 0; a KID, which is unbiased, may be."""
+    return (0.0, math.inf) if fidelity.startswith(("fd", "fid")) else (-math.inf, math.inf)
 
 
 def _planned(replica: TrialRecord) -> int:

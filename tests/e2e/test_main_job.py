@@ -227,7 +227,7 @@ def test_the_same_command_again_runs_nothing_and_answers_the_same(story):
 @pytest.fixture(scope="module")
 def confirmation(story):
     """The finished study again, now with confirmation: the best candidate and DDPM on two fresh seeds each."""
-    return run(story["folder"], "trials=4", "confirm.top=1", "confirm.seeds=2")
+    return run(story["folder"], "trials=4", "confirm.top=2", "confirm.seeds=2")
 
 
 def test_confirmation_trains_the_best_and_ddpm_again_on_fresh_seeds(story, confirmation):
@@ -237,11 +237,11 @@ def test_confirmation_trains_the_best_and_ddpm_again_on_fresh_seeds(story, confi
     code, out = confirmation
     assert code == 0, out
     assert "0 of 4 trials to run" in out and "replicas on fresh training seeds" in out
-    assert "fresh" in next(line for line in out.splitlines() if line.startswith("At matched fidelity")), out
+    assert "Confirmed on fresh training seeds" in out, out
     study = Study("story", f"journal:{story['folder']}/out/story/study.journal", Objectives("fd_classifier", "f_mem"))
     replicas = [t for t in study.trials() if t.replica_of is not None]
     of_ddpm = [t for t in replicas if t.replica_of == 0]
-    assert len(of_ddpm) == 2 and len(replicas) in (2, 4)  # DDPM itself may be the best
+    assert len(of_ddpm) == 2 and len(replicas) in (4, 6)  # DDPM may be among the best
     assert all(t.state == "finished" and t.settings["seed"] != 0 for t in replicas)
     first = {t.settings["seed"]: t.rungs[0].scores["fd_classifier"] for t in of_ddpm}
     assert len(set(first.values())) == 2, "another seed is another training"
@@ -259,7 +259,7 @@ def test_replicas_are_nested_in_mlflow_and_the_evidence_is_on_the_version(story,
 
 
 def test_a_confirmed_study_confirms_nothing_again(story, confirmation):
-    code, out = run(story["folder"], "trials=4", "confirm.top=1", "confirm.seeds=2", seconds=120)
+    code, out = run(story["folder"], "trials=4", "confirm.top=2", "confirm.seeds=2", seconds=120)
     assert code == 0 and "replicas on fresh" not in out, out
 
 
