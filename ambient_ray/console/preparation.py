@@ -16,7 +16,7 @@ from ambient_ray.training import TrainSettings
 from ambient_ray.training.settings import NETWORK_SETTINGS
 from ambient_ray.tuning.champion import Rule
 from ambient_ray.tuning.enqueued import load_points
-from ambient_ray.tuning.judge import RungPolicy
+from ambient_ray.tuning.judge import RungPolicy, usual_rung_values
 from ambient_ray.tuning.records import Objectives
 from ambient_ray.tuning.samplers import choose_sampler
 from ambient_ray.tuning.space import Choice, Space, load_space
@@ -249,10 +249,7 @@ def _policy(config: Configuration, objectives: Objectives) -> RungPolicy:
     rungs = len(config.trial.rungs)
     values: Sequence[Sequence[str]]
     if config.trial.rung_values is None:
-        early = [objectives.fidelity, "gap"]
-        values = [
-            early if 2 * rung < rungs else [objectives.fidelity, objectives.memorization] for rung in range(rungs)
-        ]
+        values = usual_rung_values(rungs, objectives)
     else:
         named = {"fd": objectives.fidelity}
         values = [[named.get(key, key) for key in keys] for keys in config.trial.rung_values]

@@ -158,8 +158,8 @@ def confirmed(trials: Sequence[TrialRecord], objectives: Objectives) -> list[Con
     """Every configuration with replicas, at every rung that one of them was scored at.
 
     For each: the mean over training seeds and its 95 % Student t interval, for both objectives, memorization cut to
-    [0, 1] and distances at 0. With one seed there is no interval. The interval is never narrower than sampling alone leaves it: where the
-    runs' own scores carry intervals (`NAME_low`, `NAME_high`), their mean half-width over sqrt(n) is the least width.
+    [0, 1] and distances at 0. With one seed there is no interval. It is never narrower than sampling leaves it: where
+    the runs' own scores carry intervals (`NAME_low`, `NAME_high`), their mean half-width over sqrt(n) is the least.
 
     Args:
         trials: all of the study's; running replicas count with the rungs that they have.

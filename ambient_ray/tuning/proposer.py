@@ -94,7 +94,7 @@ class Proposer:
         sampler: Callable[[int], optuna.samplers.BaseSampler | None],
         *,
         seed: int = 0,
-        lesson: Lesson = "infeasible",
+        lesson: Lesson = "extrapolated",
         prior_weight: float = 0.5,
         transfer: Transfer | None = None,
         remembers: int | None = None,

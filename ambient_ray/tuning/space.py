@@ -220,8 +220,7 @@ def _changed(space: str, raw: Mapping[str, Any], key: str, change: object) -> An
     if not isinstance(raw[key], Mapping):
         return raw[key]
     changed = {**raw[key], **change}
-    belief, low, high = changed.get("prior"), changed.get("low"), changed.get("high")
-    ends = all(isinstance(v, int | float) for v in (belief, low, high))
-    if "prior" not in change and ends and not low <= belief <= high:
+    numbers = [v for v in (changed.get(part) for part in ("low", "prior", "high")) if isinstance(v, int | float)]
+    if "prior" not in change and len(numbers) == 3 and numbers != sorted(numbers):
         return {part: value for part, value in changed.items() if part not in {"prior", "spread"}}
     return changed

@@ -118,7 +118,7 @@ def test_what_three_fresh_seeds_show_is_said_with_both_intervals():
     assert found.separated and found.champion.trial.number == 1 and found.evidence.confirmed
     assert found.sentence == (
         "At matched fidelity (fd within 5 % of DDPM's best, 4.6), Ambient's memorization is 0.120 [0.095, 0.145]"
-        " (sigma_tn 0.5, ratio 0.30, stopped at 100 images) against DDPM's 0.410 [0.385, 0.435]"
+        " (sigma_tn 0.5, ratio 0.30, number 1, stopped at 100 images) against DDPM's 0.410 [0.385, 0.435]"
         " (stopped at 200 images): Ambient copies less, confirmed on 3 fresh training seeds each."
     )
     # The search's own 0.05 was the best of many: it is nowhere in the answer. The typical replica is registered.

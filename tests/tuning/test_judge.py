@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ambient_ray.tuning.judge import Judge, RungPolicy
+from ambient_ray.tuning.judge import Judge, RungPolicy, usual_rung_values
 from ambient_ray.tuning.records import Objectives, RungRecord
 from ambient_ray.tuning.space import Range, Space
 from ambient_ray.tuning.study import Study
@@ -142,3 +142,16 @@ def test_heartbeats_are_the_latest_of_each_trial(tmp_path):
     judge.beat(0, 200, 0.5)
     judge.beat(3, 50, 2.0)
     assert judge.beats() == {0: (200, 0.5), 3: (50, 2.0)}
+
+
+@pytest.mark.parametrize(
+    ("rungs", "values"),
+    [
+        (1, [["fd"]]),
+        (2, [["fd"], ["fd", "f_mem"]]),
+        (3, [["fd"], ["fd", "gap"], ["fd", "f_mem"]]),
+        (4, [["fd"], ["fd", "gap"], ["fd", "f_mem"], ["fd", "f_mem"]]),
+    ],
+)
+def test_unless_a_user_says_else_memorization_counts_in_the_second_half(rungs, values):
+    assert usual_rung_values(rungs, Objectives("fd", "f_mem")) == values
