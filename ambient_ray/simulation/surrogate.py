@@ -45,8 +45,10 @@ class Surrogate:
             raise ValueError(
                 f"a surrogate needs three or more recorded configurations with finite scores, got {len(X)}"
             )
-        self._centre, spread = Y.mean(axis=0), Y.std(axis=0)
-        self._spread = np.where(spread > 0, spread, 1.0)
+        self._centre, spread = Y.mean(axis=0), np.maximum(Y.std(axis=0), 1e-12)
+        # An output weighs as much as of its variance is not noise: one of noise alone must not lead a component.
+        signal = np.clip(1 - (noise**2).mean(axis=0) / spread**2, 1e-6, 1.0)
+        self._spread = spread / np.sqrt(signal)
         _, weight, directions = np.linalg.svd((Y - self._centre) / self._spread, full_matrices=False)
         share = weight**2 / max(float((weight**2).sum()), 1e-300)
         kept = max(1, int((np.cumsum(share) < 1 - UNEXPLAINED).sum()) + 1)

@@ -183,5 +183,6 @@ def process_group(world: World) -> Iterator[None]:
     )
     try:
         yield
+        dist.barrier()  # a rank that leaves early aborts one that still waits in gloo
     finally:
         dist.destroy_process_group()

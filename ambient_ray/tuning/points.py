@@ -47,6 +47,22 @@ def _along(parameter: Parameter, points: int) -> list[Any]:
     return sorted({round(v) for v in values}) if parameter.integer else values
 
 
+def uniform(rng: np.random.Generator, space: Space) -> dict[str, Any]:
+    """A point drawn evenly over the space, on each parameter's scale."""
+    point: dict[str, Any] = {}
+    for name in space.order:
+        if space.active(name, {**space.fixed, **point}):
+            parameter = space.parameters[name]
+            if isinstance(parameter, Choice):
+                point[name] = parameter.choices[int(rng.integers(len(parameter.choices)))]
+                continue
+            low, high = (math.log(v) if parameter.log else v for v in (parameter.low, parameter.high))
+            drawn = rng.uniform(low, high)
+            value = min(max(math.exp(drawn) if parameter.log else drawn, parameter.low), parameter.high)
+            point[name] = round(value) if parameter.integer else float(value)
+    return point
+
+
 def draw(rng: np.random.Generator, parameter: Parameter) -> Any:
     """A value from a belief: normal around it on its scale, cut off at the range; a choice thrice as likely."""
     if isinstance(parameter, Choice):

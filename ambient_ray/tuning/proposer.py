@@ -21,7 +21,7 @@ from ambient_ray.errors import UserError
 
 from .forecast import Forecast
 from .pareto import front_ranks
-from .points import distribution, draw, grid_points, values_in
+from .points import distribution, draw, grid_points, uniform, values_in
 from .records import Objectives, TrialRecord, best_rung, candidates_of, violations
 from .space import Choice, Range, Space
 from .transfer import FADES_OVER, Transfer
@@ -29,8 +29,9 @@ from .transfer import FADES_OVER, Transfer
 Lesson = Literal["infeasible", "pruned", "partial", "extrapolated"]
 
 
-# How often a sampler that suggests a configuration for the second time is asked again.
+# How often a sampler that suggests a configuration for the second time is asked again, and from when on at random.
 _ATTEMPTS = 8
+_PATIENCE = 1
 
 
 class SpaceExhaustedError(UserError):
@@ -151,6 +152,8 @@ class Proposer:
             asked, values = self._ask(memory, space, fixed)
             if _key(space, values) not in self._known or given is not None or attempt == _ATTEMPTS - 1:
                 break
+            if attempt >= _PATIENCE:
+                fixed = uniform(np.random.default_rng([self._seed, len(trials), attempt]), space)
             memory.tell(asked, state=TrialState.FAIL)  # evolution may clone: the same training would teach nothing
         frozen: FrozenTrial = memory.get_trials(deepcopy=False)[asked.number]
         attrs = {key: value for key, value in frozen.system_attrs.items() if key.endswith(":generation")}

@@ -35,8 +35,9 @@ def test_the_surrogate_passes_through_recorded_means_within_their_noise(tmp_path
     for settings in curves.recordings.settings:
         for rung, found in enumerate(curves.curve(settings, 0).truth):
             truth = scores(settings["sigma_tn"], settings["noisy_ratio"], rung)
-            assert found["fd"] == pytest.approx(truth["fd"], rel=0.02)
-            assert found["f_mem"] == pytest.approx(truth["f_mem"], abs=0.01)
+            # Components that explain less than a two-hundredth of the variance are left out.
+            assert found["fd"] == pytest.approx(truth["fd"], rel=0.05)
+            assert found["f_mem"] == pytest.approx(truth["f_mem"], abs=0.02)
 
 
 def test_the_surrogate_predicts_between_them(tmp_path):

@@ -28,5 +28,6 @@ def run(rank, folder):
                 score=world.score if rank == 0 else None,
             )
             (folder / f"{name}-{rank}").write_text(f"{outcome.state} {len(recorder.results)}")
+        dist.barrier()  # a rank that leaves early aborts one that still waits in gloo
     finally:
         dist.destroy_process_group()
