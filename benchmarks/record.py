@@ -208,7 +208,7 @@ def write(name: str, rows: Path, out: Path) -> None:
     failed = [t for t in trials if t["state"] != "finished"]
     print(f"{len(trials)} trials recorded, {len(failed)} of them failed", flush=True)
     table = pa.Table.from_pylist([row for trial in trials for row in _rows(trial)])
-    made = {k: v for k, v in trials[0]["made_with"].items()}
+    made = trials[-1]["made_with"]
     table = table.replace_schema_metadata({"made_with": json.dumps(made)})
     pq.write_table(table, out / f"{name}.parquet", compression="zstd")
 
