@@ -183,3 +183,35 @@ def test_a_space_or_points_of_ones_own_that_name_what_is_not_there(answer, tmp_p
     test_bad_settings(answer, [f"enqueue={points}"], "points.csv, point 2: noisy_ratio must be 0.1 to 0.9, got '1.5'")
     points.write_text("sigma_tn,lr\n0.5,0.3\n")
     test_bad_settings(answer, [f"enqueue={points}"], "point 1: lr is a setting that this space does not search")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["sampler=random", "sampler._target_=optuna.samplers.CmaEsSampler"], "cannot search two objectives"),
+        (["sampler=grid", "sampler.grid=1"], "2 or more"),
+        (["warm_start=nothere"], "warm_start=nothere: there is no study in"),
+        (["trials=null"], "set trials, hours or gpu_hours"),
+        (["gpu_hours=3"], "gpu_hours bounds trials that hold GPUs"),
+        (["hours=-1"], "hours: input should be greater than 0"),
+        (["confirm.rule=max_memorization"], "needs confirm.max_memorization"),
+        (["confirm.seeds=1"], "confirm.seeds"),
+        (["prior.weight=2"], "prior.weight"),
+        (["trial.within=middle"], "trial.within"),
+    ],
+)
+def test_bad_searches(answer, overrides, message):
+    test_bad_settings(answer, overrides, message)
+
+
+def test_a_warm_start_needs_the_same_objectives_and_something_in_common(answer, tmp_path):
+    from ambient_ray.tuning.records import Objectives
+    from ambient_ray.tuning.study import Study
+
+    other = Study("other", f"journal:{tmp_path}/out/other/study.journal", Objectives("fd_x", "f_mem"))
+    other.claim({"evaluation.fidelity": "fd_x", "evaluation.memorization": "f_mem"})
+    own = [f"dataset.path={folder(tmp_path)}", *OWN]
+    test_bad_settings(answer, [*own, "warm_start=other"], "its objectives are fd_x and f_mem, and this study's are")
+    empty = Study("empty", f"journal:{tmp_path}/out/empty/study.journal", Objectives("fd_pixels", "f_mem"))
+    empty.claim({"evaluation.fidelity": "fd_pixels", "evaluation.memorization": "f_mem"})
+    test_bad_settings(answer, [*own, "warm_start=empty"], "nothing can be learnt from it")
