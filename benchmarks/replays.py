@@ -94,6 +94,7 @@ class Run:
     images: np.ndarray
     true: np.ndarray
     seen: np.ndarray
+    begun: np.ndarray
     box: float
     baseline: float
     trials: int
@@ -108,6 +109,10 @@ class Run:
         if len(there) and self.images[there[0]] <= limit:
             return float(self.images[there[0]]), True
         return limit, False
+
+    def begun_by(self, images: float) -> int:
+        """How many trials had been begun when so many images had been spent."""
+        return int(self.begun[max(int((self.images <= images + 1e-6).sum()) - 1, 0)])
 
     def at(self, images: float, *, seen: bool = False) -> float:
         """What was dominated when so many images had been spent, as a share of the reference's box."""
@@ -168,6 +173,7 @@ def run(job: Job) -> Run:
         images=np.array([m.images for m in moments]),
         true=np.array([m.hypervolume for m in moments]),
         seen=np.array([m.observed for m in moments]),
+        begun=np.array([m.trials for m in moments]),
         box=reference[0] * reference[1],
         baseline=_baseline(curves, reference, job.seed) if place.baselines else 0.0,
         trials=moments[-1].trials,
