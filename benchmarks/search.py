@@ -202,9 +202,7 @@ def crowd(place: Place, seeds: int, simulations: Simulations) -> Figure:
 def asks(place: Place, sizes: Sequence[int]) -> dict[str, dict[int, float]]:
     """Print the milliseconds of an ask in studies of so many trials, two in three of them stopped."""
     curves, found = world(place), {}
-    print(
-        f"\nms of processor an ask (median of 3 to 20, one trial told in between), {len(curves.space.parameters)} dimensions"
-    )
+    print(f"\nms of processor an ask (median, one trial told in between), {len(curves.space.parameters)} dimensions")
     for key in ("tpe", "gp", "nsga2", "nsga3", "qmc", "random"):
         found[key] = {size: _ask(key, size, curves) for size in sizes}
         print(f"{key:<8}", "  ".join(f"{size:>6,} trials {ms:8.1f}" for size, ms in found[key].items()), flush=True)
