@@ -183,6 +183,21 @@ def process_group(world: World) -> Iterator[None]:
     )
     try:
         yield
-        dist.barrier()  # a rank that leaves early aborts one that still waits in gloo
+        wait_for_all()
     finally:
         dist.destroy_process_group()
+
+
+def wait_for_all() -> None:
+    """Return once every rank is here: in gloo, a rank that leaves early aborts one that still waits.
+
+    With gloo without an asynchronous collective: DDP keeps its process group, so its threads, alive past
+    destroy_process_group (torch 2.15), and one that is still dropping a collective's tensor while Python ends aborts
+    the process ("terminate called without an active exception").
+    """
+    import torch.distributed as dist
+
+    if dist.get_backend() == "gloo":
+        dist.monitored_barrier(timeout=_PATIENCE)
+    else:
+        dist.barrier()

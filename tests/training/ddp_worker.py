@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 
 from ambient_ray.training import World, run_trial
+from ambient_ray.training.ray_worker import wait_for_all
 
 CHANGES = {"rungs": (160, 320), "flip": True, "samples": 5}
 
@@ -28,6 +29,6 @@ def run(rank, folder):
                 score=world.score if rank == 0 else None,
             )
             (folder / f"{name}-{rank}").write_text(f"{outcome.state} {len(recorder.results)}")
-        dist.barrier()  # a rank that leaves early aborts one that still waits in gloo
+        wait_for_all()
     finally:
         dist.destroy_process_group()
