@@ -63,6 +63,7 @@ class Method:
         lesson: what the sampler is told of a stopped trial; None: as shipped.
         prior_weight: how far the space's beliefs are listened to; 0: not at all.
         beliefs: (parameter, belief) instead of those that ship with the space.
+        even_start: how many configurations precede the sampler's model as a Sobol sequence; None: as shipped.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Method:
     lesson: str | None = None
     prior_weight: float = 0.0
     beliefs: tuple[tuple[str, Any], ...] | None = None
+    even_start: int | None = None
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,7 @@ def run(job: Job) -> Run:
         result = replay(search, curves, **limits)
     else:
         options: dict[str, Any] = {"lesson": method.lesson} if method.lesson else {}
+        options |= {} if method.even_start is None else {"even_start": method.even_start}
         proposer = _sampler(method.sampler, place).proposer(seed=job.seed, prior_weight=method.prior_weight, **options)
         study = Study("simulated", "memory:", curves.objectives, proposer, delta=place.delta)
         result = simulate(study, _believing(place, method), curves, policy(method, curves), **limits)

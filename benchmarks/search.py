@@ -2,28 +2,27 @@
 
     python benchmarks/search.py [--quick] [--seeds 30] [--world digits] [--jobs 2]    tables, and one line of JSON
     python benchmarks/search.py --compare lessons|policies|within|samplers|priors     what the defaults were chosen by
-    python benchmarks/search.py --ask                                                 milliseconds a suggestion
 
 A world is benchmarks/data/NAME.parquet (benchmarks/record.py), and every seed a landscape of its own that agrees with
-what was recorded. The target H of a seed is what random search without stopping dominates in the end, when its N
-trials are trained; a search's figure is how many training images it needs to dominate as much, and a ratio is a
-rival's images over ours, paired by seed (same landscape, noise and DDPM run). That is the stricter of two readings
-for vs_random: what random search needed, not all that it spent (which is printed, too). Every search runs DDPM first,
-pays for it, and may not count it: hypervolume is of the candidates that were searched, at all rungs, below one fixed
-reference point a world, by their true quality: the curves without seed and sampling noise, so that a lucky draw is no
-progress ("by seen" is with it). Seeds in which random search finds nothing below the reference have nothing to reach;
-they are counted and left out. A rival that has not reached H within random's budget counts with the budget, which is
-in its favour; ours is given twice that before it is counted so. Ratios are averaged as geometric means, for which
-twice and half are even; intervals are 95 %, bootstrapped over seeds.
+what was recorded. The target H of a seed and of a number N of trials is what random search without stopping dominates
+when N trials are trained; a search's figure is how many training images it needs to dominate as much, and a ratio is a
+rival's images over ours, paired by seed (same landscape, noise and DDPM run). vs_random takes what random search
+needed to get there, not all that its N trials cost (which is printed, too). What a better search saves grows with N,
+so every table has several; the JSON's is the largest. Every search runs DDPM first, pays for it, and may not count
+it: hypervolume is of the candidates that were searched, at all rungs, below one fixed reference point a world, by their
+true quality: the curves without seed and sampling noise, so that a lucky draw is no progress ("seen" is with it).
+Seeds in which random search finds nothing below the reference have nothing to reach; they are left out, and counted. A
+rival that has not reached H within the largest N's budget counts with the budget, which is in its favour; ours is
+given twice that before it is counted so. Ratios are averaged as geometric means, for which twice and half are even;
+intervals are 95 %, bootstrapped over seeds. GP takes seconds a suggestion, so its table is shorter.
 """
 
 import argparse
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import rivals
@@ -45,21 +44,23 @@ from replays import (
 
 from ambient_ray.simulation import Curves
 from ambient_ray.tuning.proposer import Lesson
-from ambient_ray.tuning.records import RungRecord
-from ambient_ray.tuning.samplers import choose_sampler, shipped_sampler
-from ambient_ray.tuning.study import Study
 
 WORLDS = ("digits", "fashion")
-#: Random search's trials: ten dimensions want some six each; two are well covered by half as many.
-TRIALS = {"digits": 64, "fashion": 32}
+#: Random search's trials, of which the largest number a table has bounds its searches' training.
+BUDGETS = {"digits": (16, 32, 64, 128, 192), "fashion": (16, 32, 64, 128)}
+#: The budgets where every variant of ours is compared, where a suggestion takes seconds, and with --quick.
+COMPARED, SLOW, BRIEF = (16, 32, 64), (16, 32), (16, 32)
+SLOW_SEEDS = 10
+#: Training of the searches with 256 workers, in whole trials.
+CROWDED = 512
 OURS = Method("ours", prior_weight=PRIOR_WEIGHT)
-RANDOM = Method("random, no stopping", "random", reduction_factor=None)
+RANDOM = Method("random, no stopping", "random", reduction_factor=None, even_start=0)
 FULL = {
     "vs_random": RANDOM,
-    "vs_tpe": Method("TPE, no stopping", "tpe", reduction_factor=None),
+    "vs_tpe": Method("TPE, no stopping", "tpe", reduction_factor=None, even_start=0),
     "vs_moasha": Method("Syne Tune's MOASHA", "moasha"),
-    "vs_nsga2": Method("NSGA-II, no stopping", "nsga2", reduction_factor=None),
-    "vs_gp": Method("GP, no stopping", "gp", reduction_factor=None),
+    "vs_nsga2": Method("NSGA-II, no stopping", "nsga2", reduction_factor=None, even_start=0),
+    "vs_gp": Method("GP, no stopping", "gp", reduction_factor=None, even_start=0),
 }
 FD, GAP, MEM = ("fd",), ("fd", "gap"), ("fd", "f_mem")
 
@@ -76,16 +77,16 @@ def variants(kind: str) -> list[Method]:
     if kind == "priors":
         return []  # they depend on the world: see `beliefs`
     rules = {
-        "fd,fd | both": (FD, FD, MEM, MEM),
-        "gap,gap | both": (GAP, GAP, MEM, MEM),
-        "fd,gap | both": (FD, GAP, MEM, MEM),
+        "fd | both": (FD, MEM, MEM, MEM),
+        "fd | fd,gap | both": (FD, GAP, MEM, MEM),
+        "fd,gap twice | both": (GAP, GAP, MEM, MEM),
+        "fd twice | both": (FD, FD, MEM, MEM),
+        "fd thrice | both": (FD, FD, FD, MEM),
+        "both everywhere": (MEM,) * 4,
     }
-    rules |= {"fd,fd,fd | both": (FD, FD, FD, MEM), "both everywhere": (MEM,) * 4}
-    return [
-        replace(OURS, name=f"{name}, 1/{factor}", values=values, reduction_factor=factor)
-        for name, values in rules.items()
-        for factor in (2.0, 3.0, 4.0)
-    ]
+    rows = [(name, values, 2.0) for name, values in rules.items()]
+    rows += [("fd | both", rules["fd | both"], factor) for factor in (1.5, 3.0, 4.0)]
+    return [replace(OURS, name=f"{n}, 1/{factor:g}", values=v, reduction_factor=factor) for n, v, factor in rows]
 
 
 LESSONS = get_args(Lesson)
@@ -103,85 +104,78 @@ def beliefs(curves: Curves) -> list[Method]:
     return found
 
 
-def budget(place: Place) -> float:
-    """Random search's training images."""
-    return float(TRIALS[place.name] * world(place).rungs[-1])
-
-
-def table(place: Place, methods: Sequence[Method], seeds: int, simulations: Simulations) -> dict[Method, Figure]:
-    """Print how methods compare with the first of them; for each, its images to H over the first one's."""
-    images = budget(place)
+def table(
+    place: Place, methods: Sequence[Method], budgets: Sequence[int], seeds: int, simulations: Simulations
+) -> dict[Method, Figure]:
+    """Print how methods compare with the first of them; for each, its images to the largest budget's H over ours."""
+    curves = world(place)
+    images = float(budgets[-1] * curves.rungs[-1])
     limits = {method: images * (2 if method is methods[0] else 1) for method in methods}
     everyone = list(dict.fromkeys([*methods, RANDOM]))
-    jobs = [Job(place, m, seed, limits.get(m, images)) for seed in range(seeds) for m in everyone]
+    jobs = [Job(place, m, seed, images) for seed in range(seeds) for m in everyone]
     runs: dict[Method, list[Run]] = {method: [] for method in everyone}
     for job, result in zip(jobs, simulations(jobs), strict=True):
         runs[job.method].append(result)
-    curves = world(place)
+    targets, ours = [r.true[-1] for r in runs[RANDOM]], runs[methods[0]]
+    late = [s for s in range(seeds) if not ours[s].to_reach(targets[s], images)[1]]
+    for s, longer in zip(late, simulations([Job(place, methods[0], s, limits[methods[0]]) for s in late]), strict=True):
+        ours[s] = longer
     print(
         f"\n{place.name}, {place.mode}: {len(curves.recordings.settings)} recorded configurations;"
-        f" reference {curves.reference(place.delta)[0]:.3g}; {seeds} seeds; H: random search after"
-        f" {TRIALS[place.name]} trials of {curves.rungs[-1]:,} images"
+        f" reference {curves.reference(place.delta)[0]:.3g}; {seeds} seeds; trials of {curves.rungs[-1]:,} images"
     )
-    targets = [r.true[-1] for r in runs[RANDOM]]
-    told = [seed for seed in range(seeds) if targets[seed] > runs[RANDOM][seed].baseline * (1 + 1e-9)]
-    print(f"random search finds something in {len(told)} of {seeds} seeds; the others have nothing to reach")
-    line = "{:<26}{:>7}{:>9}  {:<22}{:>6}{:>10}{:>9}  {:<22}{:>10}{:>10}".format
-    print(
-        line(
-            "search",
-            "trials",
-            "stopped",
-            "HV at budget",
-            "seen",
-            "M to H",
-            "reached",
-            "images over first",
-            "by totals",
-            "by seen",
-        )
-    )
+    goals = [Goal(trials, images * trials / budgets[-1], runs[RANDOM]) for trials in budgets]
+    print("last columns: images to what N random trials dominate, over the first row's")
+    print(f"{'search':<26}{'trials':>7}{'stopped':>9}  {'HV at budget':<22}{'seen':>6}{'reached':>9}   ", end="")
+    print("".join(f"{f'N={goal.trials}':<21}" for goal in goals))
     ratios: dict[Method, Figure] = {}
-    first = [runs[methods[0]][s].to_reach(targets[s], limits[methods[0]]) for s in told]
     for method in methods:
-        own = [runs[method][s].to_reach(targets[s], limits[method]) for s in told]
-        if told:
-            ratios[method] = geometric([a / b for (a, _), (b, _) in zip(own, first, strict=True)])
+        figures = [goal.ratio(runs[method], limits[method], runs[methods[0]], limits[methods[0]]) for goal in goals]
+        ratios |= {method: figures[-1]} if figures[-1] else {}
         print(
-            line(
-                method.name,
-                f"{np.mean([r.begun_by(images) for r in runs[method]]):.0f}",
-                f"{np.mean([r.stopped / r.trials for r in runs[method]]):.0%}",
-                shown(mean([r.at(images) for r in runs[method]]), 3),
-                f"{np.mean([r.at(images, seen=True) for r in runs[method]]):.3f}",
-                f"{np.mean([a for a, _ in own]) / 1e6:.2f}" if told else "",
-                f"{np.mean([there for _, there in own]):.0%}" if told else "",
-                shown(ratios[method]) if told else "",
-                f"{sum(a for a, _ in own) / sum(a for a, _ in first):.2f}" if told else "",
-                f"{_by_seen(runs, method, methods[0], limits):.2f}",
-            )
+            f"{method.name:<26}{np.mean([r.begun_by(images) for r in runs[method]]):>7.0f}"
+            f"{np.mean([r.stopped / r.trials for r in runs[method]]):>9.0%}"
+            f"  {shown(mean([r.at(images) for r in runs[method]]), 3):<22}"
+            f"{np.mean([r.at(images, seen=True) for r in runs[method]]):>6.3f}"
+            f"{goals[-1].reached(runs[method], limits[method]):>9.0%}   "
+            + "".join(f"{shown(figure) if figure else '':<21}" for figure in figures),
+            flush=True,
         )
-    if told:
-        print(
-            f"all of random's budget over the first's images to H: {shown(geometric([images / a for a, _ in first]))}"
-        )
+    whole = [goal.whole(runs[methods[0]], limits[methods[0]]) for goal in goals]
+    print(f"{'all N random trials':<82}" + "".join(f"{shown(figure) if figure else '':<21}" for figure in whole))
+    print("seeds in which random search finds something: " + ", ".join(f"{len(g.told)} (N={g.trials})" for g in goals))
     speed = [60 * sum(r.trials for r in own) / sum(r.wall for r in own) for own in (runs[methods[0]], runs[RANDOM])]
     print(f"trials a minute and process: {speed[0]:,.0f} ({methods[0].name}), {speed[1]:,.0f} (random)")
     return ratios
 
 
-def _by_seen(runs: dict[Method, list[Run]], method: Method, first: Method, limits: dict[Method, float]) -> float:
-    """The ratio of images by what the searches have seen, luck included."""
-    pairs = [
-        (own.to_reach(r.seen[-1], limits[method], seen=True)[0], ours.to_reach(r.seen[-1], limits[first], seen=True)[0])
-        for own, ours, r in zip(runs[method], runs[first], runs[RANDOM], strict=True)
-    ]
-    return float(np.exp(np.mean([np.log(a / b) for a, b in pairs])))
+class Goal:
+    """What random search dominates after so many trials, seed by seed, and who reaches it when."""
+
+    def __init__(self, trials: int, images: float, random: Sequence[Run]) -> None:
+        self.trials, self._images = trials, images
+        self._targets = [r.at(images) * r.box for r in random]
+        self.told = [s for s, r in enumerate(random) if self._targets[s] > r.baseline * (1 + 1e-9)]
+
+    def _needed(self, runs: Sequence[Run], limit: float) -> np.ndarray:
+        return np.array([runs[s].to_reach(self._targets[s], limit)[0] for s in self.told])
+
+    def ratio(self, runs: Sequence[Run], limit: float, first: Sequence[Run], first_limit: float) -> Figure | None:
+        """Images needed, over the first's."""
+        return geometric(self._needed(runs, limit) / self._needed(first, first_limit)) if self.told else None
+
+    def whole(self, first: Sequence[Run], limit: float) -> Figure | None:
+        """All that random search spent, over what the first needed."""
+        return geometric(self._images / self._needed(first, limit)) if self.told else None
+
+    def reached(self, runs: Sequence[Run], limit: float) -> float:
+        """The share of seeds in which it was reached."""
+        return float(np.mean([runs[s].to_reach(self._targets[s], limit)[1] for s in self.told])) if self.told else 0.0
 
 
 def crowd(place: Place, seeds: int, simulations: Simulations) -> Figure:
     """Print 256 workers against 4 at equal training, the driver's measured time on the clock; the share busy."""
-    images = (8 if len(world(place).space.parameters) > 4 else 16) * budget(place)
+    images = float(CROWDED * world(place).rungs[-1])
     jobs = [Job(place, OURS, s, images, workers, True) for s in range(seeds) for workers in (4, 256)]
     runs = simulations(jobs)
     few, many = runs[::2], runs[1::2]
@@ -197,54 +191,6 @@ def crowd(place: Place, seeds: int, simulations: Simulations) -> Figure:
     )
     print(f"difference {shown(gain, 4)}")
     return busy
-
-
-def asks(place: Place, sizes: Sequence[int]) -> dict[str, dict[int, float]]:
-    """Print the milliseconds of an ask in studies of so many trials, two in three of them stopped."""
-    curves, found = world(place), {}
-    print(f"\nms of processor an ask (median, one trial told in between), {len(curves.space.parameters)} dimensions")
-    for key in ("tpe", "gp", "nsga2", "nsga3", "qmc", "random"):
-        found[key] = {size: _ask(key, size, curves) for size in sizes}
-        print(f"{key:<8}", "  ".join(f"{size:>6,} trials {ms:8.1f}" for size, ms in found[key].items()), flush=True)
-    return found
-
-
-class _Handover:
-    """Random search fills a study at no cost, then another proposer is asked."""
-
-    def __init__(self, proposer: Any) -> None:
-        self.proposer = proposer
-
-    def propose(self, *arguments: Any, **options: Any) -> Any:
-        return self.proposer.propose(*arguments, **options)
-
-    def accepted(self, *arguments: Any) -> None:
-        self.proposer.accepted(*arguments)
-
-
-def _ask(key: str, size: int, curves: Curves) -> float:
-    handover = _Handover(choose_sampler(shipped_sampler("random"), curves.space).proposer(seed=0))
-    study = Study("asked", "memory:", curves.objectives, handover)
-    for number in range(size):
-        _train(study, curves, study.ask(curves.space), stopped=number % 3 > 0)
-    handover.proposer = choose_sampler(shipped_sampler(key), curves.space).proposer(seed=0)
-    took: list[float] = []
-    for number in range(22):
-        if sum(took) > 20 and number > 4:  # a slow sampler: few will do
-            break
-        began = time.process_time()
-        trial = study.ask(curves.space)
-        took.append(time.process_time() - began)
-        _train(study, curves, trial, stopped=number % 3 > 0)
-    return 1e3 * float(np.median(took[2:]))  # the first one reads the whole study, as after a restart
-
-
-def _train(study: Study, curves: Curves, trial: Any, stopped: bool) -> None:
-    scores = curves.draw(trial.settings, 0)[: 1 if stopped else None]
-    for rung, scored in enumerate(scores):
-        study.record_rung(trial.number, RungRecord(rung, curves.rungs[rung], scored, {}, ""))
-    left = 1 - curves.rungs[len(scores) - 1] / curves.rungs[-1]
-    study.finish(trial.number, "stopped" if stopped else "finished", rungs_left=left)
 
 
 def quality(place: Place) -> None:
@@ -266,8 +212,8 @@ def main() -> None:
     parser.add_argument("--baselines", action="store_true", help="DDPM's own candidates count in the hypervolume, too")
     parser.add_argument("--mode", choices=("surrogate", "nearest"), default="surrogate")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--only", nargs="+", choices=[*FULL, "busy_256"], help="these figures alone")
     parser.add_argument("--compare", choices=("lessons", "policies", "within", "samplers", "priors"))
-    parser.add_argument("--ask", action="store_true")
     given = parser.parse_args()
     names = [given.world] if given.world else [w for w in WORLDS if (given.data / f"{w}.parquet").is_file()]
     if not names:
@@ -276,42 +222,42 @@ def main() -> None:
     seeds = 4 if given.quick else given.seeds
     if given.quick:
         print("--quick: 4 seeds, so intervals are wide; no GP, no 256 workers")
-    if given.ask:
-        print(json.dumps({f"ask_{k}": v for k, v in asks(places[0], (500, 5000)).items()}))
-        return
-    everywhere = places if given.compare or given.quick else [*places, *(replace(p, mode="nearest") for p in places)]
-    simulations = Simulations(given.jobs, everywhere)
+    simulations = Simulations(given.jobs, places)
     if given.compare:
         for place in places:
             methods = beliefs(world(place)) if given.compare == "priors" else variants(given.compare)
-            table(place, methods, seeds, simulations)
+            table(place, methods, COMPARED, seeds, simulations)
         return
-    print(json.dumps(_against_rivals(places, everywhere, seeds, given.quick, simulations)))
+    only = given.only or [key for key in (*FULL, "busy_256") if not given.quick or key not in {"vs_gp", "busy_256"}]
+    print(json.dumps(_against_rivals(places, seeds, given.quick, only, simulations)))
 
 
 def _against_rivals(
-    places: Sequence[Place], everywhere: Sequence[Place], seeds: int, quick: bool, simulations: Simulations
+    places: Sequence[Place], seeds: int, quick: bool, only: Sequence[str], simulations: Simulations
 ) -> dict[str, float | None]:
-    """All tables; of each ratio the geometric mean over the worlds."""
-    chosen = dict(FULL)
-    if quick:
-        del chosen["vs_gp"]
-    if not rivals.available():
+    """The tables of these figures; of each ratio the geometric mean over the worlds."""
+    chosen = {key: method for key, method in FULL.items() if key in only}
+    if "vs_moasha" in chosen and not rivals.available():
         del chosen["vs_moasha"]
         print("Syne Tune is not installed (pip install --no-deps syne-tune): vs_moasha is left out")
-    plain = [replace(OURS, name="ours, no beliefs", prior_weight=0.0)] if PRIOR_WEIGHT else []
+    slow = chosen.pop("vs_gp", None)
     figures: dict[str, list[float]] = {key: [] for key in [*FULL, "busy_256"]}
-    for place in everywhere:
-        if place.mode == "surrogate":
-            quality(place)
-        # The check on recorded configurations alone does without the slowest rival.
-        shown_here = [m for key, m in chosen.items() if place.mode == "surrogate" or key != "vs_gp"]
-        ratios = table(place, [OURS, *plain, *shown_here], seeds, simulations)
-        if place in places:
-            for key, method in chosen.items():
-                figures[key] += [ratios[method][0]] if method in ratios else []
-    for place in [] if quick else places:
-        figures["busy_256"].append(crowd(place, min(seeds, 10), simulations)[0])
+
+    def compare(place: Place, methods: dict[str, Method], budgets: Sequence[int], seeds: int) -> None:
+        ratios = table(place, [OURS, *methods.values()], budgets, seeds, simulations)
+        for key, method in methods.items():
+            figures[key] += [ratios[method][0]] if method in ratios and place.mode == "surrogate" else []
+
+    for place in places:
+        quality(place)
+        if chosen:
+            compare(place, chosen, BRIEF if quick else BUDGETS[place.name], seeds)
+        if chosen and not quick:
+            compare(replace(place, mode="nearest"), chosen, COMPARED, seeds)
+        if slow:
+            compare(place, {"vs_gp": slow}, SLOW, min(seeds, SLOW_SEEDS))
+        if "busy_256" in only:
+            figures["busy_256"].append(crowd(place, min(seeds, 10), simulations)[0])
     return {
         key: round(float(np.exp(np.mean(np.log(values)))), 3) if values else None for key, values in figures.items()
     }

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ambient_ray.tuning.points import value_at
 from ambient_ray.tuning.space import Choice, Parameter, Range, Space
 
 
@@ -38,7 +39,10 @@ def unit_coordinates(space: Space, settings: Mapping[str, Any]) -> NDArray[np.fl
 
 def settings_at(space: Space, unit: NDArray[np.float64]) -> dict[str, Any]:
     """The settings at a point with one coordinate a parameter, each in [0, 1]: for tests and for other tools' draws."""
-    return {**space.fixed, **{n: _value(p, float(u)) for (n, p), u in zip(space.parameters.items(), unit, strict=True)}}
+    return {
+        **space.fixed,
+        **{n: value_at(p, float(u)) for (n, p), u in zip(space.parameters.items(), unit, strict=True)},
+    }
 
 
 def _parameter(name: str, content: Mapping[str, Any]) -> Parameter:
@@ -60,11 +64,3 @@ def _coordinates(parameter: Parameter, value: Any) -> NDArray[np.float64]:
     if parameter.log:
         low, high, place = np.log(low), np.log(high), np.log(max(place, parameter.low * 1e-9))
     return np.array([min(max((place - low) / (high - low), 0.0), 1.0)])
-
-
-def _value(parameter: Parameter, unit: float) -> Any:
-    if isinstance(parameter, Choice):
-        return parameter.choices[min(int(unit * len(parameter.choices)), len(parameter.choices) - 1)]
-    low, high = parameter.low, parameter.high
-    value = low * (high / low) ** unit if parameter.log else low + unit * (high - low)
-    return round(value) if parameter.integer else float(value)

@@ -52,20 +52,17 @@ class RungPolicy:
 
 
 def usual_rung_values(rungs: int, objectives: Objectives) -> list[list[str]]:
-    """Which scores decide at each rung unless a user says else.
+    """Which scores decide at each rung unless a user says else: fidelity at the first, both objectives later.
 
-    Copying has not begun at the first rungs, so memorization says nothing there. The gap between held-out and training
-    loss rises before copying starts, but at the very first rung it only tells who has learnt least: there fidelity
-    decides alone, in the rest of the first half fidelity and gap, and both objectives later. Compared with
-    other rules by `benchmarks/search.py --compare policies`.
+    Copying has not begun at the first rung, so memorization says nothing there, or only noise. The early-warning gap
+    (held-out less training loss) is not among them: POLICY_FIGURES
 
     Args:
         rungs: how many a trial has.
         objectives: the study's.
     """
-    early = [[objectives.fidelity], [objectives.fidelity, "gap"]]
     both = [objectives.fidelity, objectives.memorization]
-    return [early[min(rung, 1)] if 2 * rung < rungs else both for rung in range(rungs)]
+    return [[objectives.fidelity] if rung == 0 else both for rung in range(rungs)]
 
 
 class RungJudge:

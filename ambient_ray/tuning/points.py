@@ -1,7 +1,7 @@
 """Points of a search space: which values belong to one, a grid of them, draws from a belief, Optuna's words."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,20 +47,28 @@ def _along(parameter: Parameter, points: int) -> list[Any]:
     return sorted({round(v) for v in values}) if parameter.integer else values
 
 
+def value_at(parameter: Parameter, unit: float) -> Any:
+    """The value at a coordinate in [0, 1], on the parameter's scale."""
+    if isinstance(parameter, Choice):
+        return parameter.choices[min(int(unit * len(parameter.choices)), len(parameter.choices) - 1)]
+    low, high = (math.log(v) if parameter.log else v for v in (parameter.low, parameter.high))
+    value = low + unit * (high - low)
+    value = min(max(math.exp(value) if parameter.log else value, parameter.low), parameter.high)
+    return round(value) if parameter.integer else float(value)
+
+
+def point_at(space: Space, unit: Sequence[float]) -> dict[str, Any]:
+    """The point at one coordinate in [0, 1] a parameter, in the space's order; inactive parameters are left out."""
+    point: dict[str, Any] = {}
+    for name, coordinate in zip(space.order, unit, strict=True):
+        if space.active(name, {**space.fixed, **point}):
+            point[name] = value_at(space.parameters[name], float(coordinate))
+    return point
+
+
 def uniform(rng: np.random.Generator, space: Space) -> dict[str, Any]:
     """A point drawn evenly over the space, on each parameter's scale."""
-    point: dict[str, Any] = {}
-    for name in space.order:
-        if space.active(name, {**space.fixed, **point}):
-            parameter = space.parameters[name]
-            if isinstance(parameter, Choice):
-                point[name] = parameter.choices[int(rng.integers(len(parameter.choices)))]
-                continue
-            low, high = (math.log(v) if parameter.log else v for v in (parameter.low, parameter.high))
-            drawn = rng.uniform(low, high)
-            value = min(max(math.exp(drawn) if parameter.log else drawn, parameter.low), parameter.high)
-            point[name] = round(value) if parameter.integer else float(value)
-    return point
+    return point_at(space, rng.random(len(space.order)).tolist())
 
 
 def draw(rng: np.random.Generator, parameter: Parameter) -> Any:

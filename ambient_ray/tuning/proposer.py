@@ -5,7 +5,6 @@ trial is its best rung, a stopped one is a graded failure, baselines outside of 
 another study comes in and fades, and of thousands of trials only as many are kept as the sampler needs.
 """
 
-import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,14 +16,13 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from ambient_ray.errors import UserError
-
 from .forecast import Forecast
+from .opening import even_start, from_belief, next_of_grid
 from .pareto import front_ranks
-from .points import distribution, draw, grid_points, uniform, values_in
+from .points import distribution, uniform, values_in
 from .records import Objectives, TrialRecord, best_rung, candidates_of, violations
 from .space import Choice, Range, Space
-from .transfer import FADES_OVER, Transfer
+from .transfer import Transfer
 
 Lesson = Literal["infeasible", "pruned", "partial", "extrapolated"]
 
@@ -32,10 +30,6 @@ Lesson = Literal["infeasible", "pruned", "partial", "extrapolated"]
 # How often a sampler that suggests a configuration for the second time is asked again, and from when on at random.
 _ATTEMPTS = 8
 _PATIENCE = 1
-
-
-class SpaceExhaustedError(UserError):
-    """A grid has been tried whole: there is nothing left to ask for."""
 
 
 @dataclass(frozen=True)
@@ -57,20 +51,6 @@ class Proposal:
     ticket: int = -1
 
 
-def prior_share(weight: float, asked: int) -> float:
-    """How many of the first `asked` configurations are drawn from the user's belief, at the most: 1 + this.
-
-    The share of such draws starts near `weight` and fades as 1 / (1 + n / 10), so their number grows as a logarithm
-    and their share of a study goes to 0: a wrong belief costs a bounded number of trials in any study, and what those
-    trials show is told to the sampler like all else.
-
-    Args:
-        weight: in [0, 1], the share at the start.
-        asked: n.
-    """
-    return weight * FADES_OVER * math.log1p(asked / FADES_OVER)
-
-
 class Proposer:
     """Proposes configurations; see the module's text.
 
@@ -88,6 +68,8 @@ class Proposer:
         remembers: how many ended trials the sampler's copy holds at the most; None: all. The best are kept, and an
             even choice of the others.
         grid: points along each range for an exhaustive grid instead of a sampler.
+        even_start: how many configurations are chosen before the sampler's model is asked: a Sobol sequence, beliefs
+            in between. 0 where another study's trials are known.
     """
 
     def __init__(
@@ -100,11 +82,13 @@ class Proposer:
         transfer: Transfer | None = None,
         remembers: int | None = None,
         grid: int | None = None,
+        even_start: int = 0,
     ) -> None:
         if not 0 <= prior_weight <= 1:
             raise ValueError(f"prior_weight must be a share, from 0 to 1, got {prior_weight}")
         self._make_sampler, self._seed, self._lesson = sampler, seed, lesson
         self._prior_weight, self._transfer, self._remembers, self._grid = prior_weight, transfer, remembers, grid
+        self._even_start = even_start if transfer is None else 0
         self._sampler: optuna.samplers.BaseSampler | None = None
         self._memory: optuna.Study | None = None
         self._tickets: dict[int, int] = {}  # the study's number of a trial -> its number in the copy
@@ -142,22 +126,26 @@ class Proposer:
         if given is not None:
             source = "enqueued"
         elif self._grid is not None:
-            fixed = self._next_of_grid(space, searched)
-        elif drawn := self._from_belief(space, len([t for t in searched if t.source != "enqueued"])):
-            source, fixed = "prior", drawn
+            fixed = next_of_grid(space, self._grid, self._seed, searched)
+        else:
+            asked = [t.source for t in searched if t.source != "enqueued"]
+            if drawn := from_belief(space, self._prior_weight, self._seed, len(asked)):
+                source, fixed = "prior", drawn
+            elif len(asked) < self._even_start:
+                fixed = even_start(space, self._seed, asked.count("sampler"))
         for trial in searched[len(self._tried) :]:
             self._tried.append(_key(space, trial.settings))
             self._known.add(self._tried[-1])
         for attempt in range(_ATTEMPTS):
-            asked, values = self._ask(memory, space, fixed)
+            ticket, values = self._ask(memory, space, fixed)
             if _key(space, values) not in self._known or given is not None or attempt == _ATTEMPTS - 1:
                 break
             if attempt >= _PATIENCE:
                 fixed = uniform(np.random.default_rng([self._seed, len(trials), attempt]), space)
-            memory.tell(asked, state=TrialState.FAIL)  # evolution may clone: the same training would teach nothing
-        frozen: FrozenTrial = memory.get_trials(deepcopy=False)[asked.number]
+            memory.tell(ticket, state=TrialState.FAIL)  # evolution may clone: the same training would teach nothing
+        frozen: FrozenTrial = memory.get_trials(deepcopy=False)[ticket.number]
         attrs = {key: value for key, value in frozen.system_attrs.items() if key.endswith(":generation")}
-        return Proposal(values, source, dict(frozen.distributions), attrs, asked.number)
+        return Proposal(values, source, dict(frozen.distributions), attrs, ticket.number)
 
     def _ask(self, memory: optuna.Study, space: Space, fixed: Mapping[str, Any]) -> tuple[Trial, dict[str, Any]]:
         with _quiet():
@@ -173,28 +161,6 @@ class Proposer:
     def accepted(self, proposal: Proposal, number: int) -> None:
         """The proposal became trial `number` of the study."""
         self._tickets[number] = proposal.ticket
-
-    # -- beliefs and grids ------------------------------------------------------------------------------------
-
-    def _from_belief(self, space: Space, asked: int) -> dict[str, Any]:
-        """The n-th configuration's values from the space's beliefs; empty when it is the sampler's turn."""
-        believed = {name: p for name, p in space.parameters.items() if p.prior is not None}
-        turn = math.floor(prior_share(self._prior_weight, asked + 1)) > math.floor(
-            prior_share(self._prior_weight, asked)
-        )
-        if not believed or self._prior_weight == 0 or not (turn or asked == 0):
-            return {}
-        rng = np.random.default_rng([self._seed, asked, 0x9E37])
-        if asked == 0:  # the belief itself
-            return {name: p.prior for name, p in believed.items()}
-        return {name: draw(rng, p) for name, p in believed.items()}
-
-    def _next_of_grid(self, space: Space, searched: Sequence[TrialRecord]) -> dict[str, Any]:
-        tried = [{k: v for k, v in t.settings.items() if k in space.parameters} for t in searched]
-        points = [point for point in grid_points(space, self._grid or 2) if point not in tried]
-        if not points:
-            raise SpaceExhaustedError(f"the grid over {space.name} has been tried whole")
-        return points[int(np.random.default_rng([self._seed, len(tried)]).integers(len(points)))]
 
     # -- the sampler's copy -----------------------------------------------------------------------------------
 

@@ -32,15 +32,18 @@ class SamplerChoice:
         make: gives the sampler from a seed; None of it where a grid is walked instead.
         remembers: how many ended trials it is told of at the most; None: all.
         grid: points along each range, for an exhaustive grid.
+        even_start: the sampler's n_startup_trials: so many configurations come before its model, evenly spread.
     """
 
     make: Callable[[int], optuna.samplers.BaseSampler | None]
     remembers: int | None = None
     grid: int | None = None
+    even_start: int = 0
 
     def proposer(self, **options: Any) -> Proposer:
-        """A proposer with this sampler; options are `Proposer`'s others."""
-        return Proposer(self.make, remembers=self.remembers, grid=self.grid, **options)
+        """A proposer with this sampler; options are `Proposer`'s others, and may replace these."""
+        own = {"remembers": self.remembers, "grid": self.grid, "even_start": self.even_start}
+        return Proposer(self.make, **{**own, **options})
 
 
 def shipped_sampler(key: str) -> dict[str, Any]:
@@ -77,7 +80,7 @@ def choose_sampler(content: Mapping[str, Any], space: Space) -> SamplerChoice:
             return instantiate({**content, **({"seed": seed} if seeded else {})})
 
     _try(make, target, space)
-    return SamplerChoice(make, _REMEMBERS.get(target.rpartition(".")[2]))
+    return SamplerChoice(make, _REMEMBERS.get(target.rpartition(".")[2]), even_start=content.get("n_startup_trials", 0))
 
 
 def _try(make: Callable[[int], Any], target: str, space: Space) -> None:

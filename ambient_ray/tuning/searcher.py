@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
-from .proposer import SpaceExhaustedError
+from .opening import SpaceExhaustedError
 from .records import RungRecord, TrialRecord
 from .space import Space
 from .study import Study

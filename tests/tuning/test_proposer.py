@@ -7,8 +7,9 @@ import optuna
 import pytest
 
 from ambient_ray.tuning.forecast import Forecast
+from ambient_ray.tuning.opening import SpaceExhaustedError, prior_share
 from ambient_ray.tuning.points import draw, grid_points
-from ambient_ray.tuning.proposer import Proposer, SpaceExhaustedError, prior_share
+from ambient_ray.tuning.proposer import Proposer
 from ambient_ray.tuning.records import Objectives, RungRecord, TrialRecord, violations
 from ambient_ray.tuning.samplers import choose_sampler, shipped_sampler
 from ambient_ray.tuning.space import Choice, Range, Space
