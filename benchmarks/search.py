@@ -68,8 +68,7 @@ FD, GAP, MEM = ("fd",), ("fd", "gap"), ("fd", "f_mem")
 def variants(kind: str) -> list[Method]:
     """The methods of one comparison."""
     if kind == "lessons":
-        stopping = [replace(OURS, name=f"stopped: {lesson}", lesson=lesson) for lesson in LESSONS]
-        return [*stopping, *(replace(m, name=f"{m.name}, no beliefs", prior_weight=0.0) for m in stopping)]
+        return [replace(OURS, name=f"stopped: {lesson}", lesson=lesson) for lesson in ("extrapolated", *OTHERS)]
     if kind == "within":
         return [replace(OURS, name=within, within=within) for within in ("crowding", "epsilon_net")]
     if kind == "samplers":
@@ -89,7 +88,7 @@ def variants(kind: str) -> list[Method]:
     return [replace(OURS, name=f"{n}, 1/{factor:g}", values=v, reduction_factor=factor) for n, v, factor in rows]
 
 
-LESSONS = get_args(Lesson)
+OTHERS = [lesson for lesson in get_args(Lesson) if lesson != "extrapolated"]
 
 
 def beliefs(curves: Curves) -> list[Method]:

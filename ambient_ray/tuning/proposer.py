@@ -68,8 +68,8 @@ class Proposer:
         remembers: how many ended trials the sampler's copy holds at the most; None: all. The best are kept, and an
             even choice of the others.
         grid: points along each range for an exhaustive grid instead of a sampler.
-        even_start: how many configurations are chosen before the sampler's model is asked: a Sobol sequence, beliefs
-            in between. 0 where another study's trials are known.
+        even_start: until so many trials have ended, configurations are a Sobol sequence with beliefs in between, and
+            the sampler is not asked. 0 where another study's trials are known.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Proposer:
             asked = [t.source for t in searched if t.source != "enqueued"]
             if drawn := from_belief(space, self._prior_weight, self._seed, len(asked)):
                 source, fixed = "prior", drawn
-            elif len(asked) < self._even_start:
+            elif sum(t.ended for t in searched) < self._even_start:
                 fixed = even_start(space, self._seed, asked.count("sampler"))
         for trial in searched[len(self._tried) :]:
             self._tried.append(_key(space, trial.settings))

@@ -32,7 +32,7 @@ class SamplerChoice:
         make: gives the sampler from a seed; None of it where a grid is walked instead.
         remembers: how many ended trials it is told of at the most; None: all.
         grid: points along each range, for an exhaustive grid.
-        even_start: the sampler's n_startup_trials: so many configurations come before its model, evenly spread.
+        even_start: the sampler's n_startup_trials: until so many have ended, configurations are evenly spread.
     """
 
     make: Callable[[int], optuna.samplers.BaseSampler | None]

@@ -65,3 +65,10 @@ def test_a_study_starts_evenly_and_goes_on_after_a_restart(tmp_path):
     asked = [t.settings for t in study.trials()]
     assert asked == [pytest.approx(even_start(SQUARE, 5, i)) for i in range(8)]
     assert study.ask(SQUARE).settings != pytest.approx(even_start(SQUARE, 5, 8))
+
+
+def test_as_long_as_nothing_has_ended_all_workers_start_evenly():
+    proposer = choose_sampler(shipped_sampler("tpe"), SQUARE).proposer(seed=1)
+    study = Study("s", "memory:", Objectives("fd", "f_mem"), proposer)
+    asked = [study.ask(SQUARE).settings for _ in range(32)]
+    assert asked == [pytest.approx(even_start(SQUARE, 1, i)) for i in range(32)]
