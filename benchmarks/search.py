@@ -76,15 +76,15 @@ def variants(kind: str) -> list[Method]:
     if kind == "priors":
         return []  # they depend on the world: see `beliefs`
     rules = {
-        "fd | both": (FD, MEM, MEM, MEM),
         "fd | fd,gap | both": (FD, GAP, MEM, MEM),
+        "fd | both": (FD, MEM, MEM, MEM),
         "fd,gap twice | both": (GAP, GAP, MEM, MEM),
         "fd twice | both": (FD, FD, MEM, MEM),
         "fd thrice | both": (FD, FD, FD, MEM),
         "both everywhere": (MEM,) * 4,
     }
     rows = [(name, values, 2.0) for name, values in rules.items()]
-    rows += [("fd | both", rules["fd | both"], factor) for factor in (1.5, 3.0, 4.0)]
+    rows += [("fd | fd,gap | both", rules["fd | fd,gap | both"], factor) for factor in (1.5, 3.0, 4.0)]
     return [replace(OURS, name=f"{n}, 1/{factor:g}", values=v, reduction_factor=factor) for n, v, factor in rows]
 
 
