@@ -83,7 +83,9 @@ class Progress:
         """A trial is handed to Tune."""
         with self._lock:
             self._shown[trial.number] = trial
-        seen = f", taken up after {trial.rungs[-1].images_seen:,} images" if trial.rungs else ", taken up again"
+        seen = "" if trial.replica_of is not None else ", taken up again"  # replicas are begun before they are run
+        if trial.rungs:
+            seen = f", taken up after {trial.rungs[-1].images_seen:,} images"
         self.say(f"trial {trial.number} · {trial.label}{seen if resumed else ''}: starting")
 
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:

@@ -97,3 +97,14 @@ def test_the_closing_names_the_answer_the_front_and_the_model(study, tmp_path):
     assert "mlflow ui --backend-store-uri sqlite:////data/mlflow.db" in text
     assert load_lines("sqlite:////data/mlflow.db", "faces") in text
     assert figure is not None and figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_replica_that_was_only_begun_is_not_said_to_be_taken_up_again(study):
+    replica = study.replicate(0, seed=1, rungs=(1000, 2000))
+    page = io.StringIO()
+    with Progress(study, 3, (1000, 2000), OBJECTIVES, Console(file=page, width=80)) as progress:
+        progress.trial_started(study.trial(1), True)
+        progress.trial_started(replica, True)
+    lines = page.getvalue().splitlines()
+    assert "taken up after 1,000 images: starting" in lines[0]
+    assert lines[1].endswith("seed 1: starting")
