@@ -51,8 +51,7 @@ def shown(name: str, study: Study, seconds: float) -> Landscape:
     print(f"\n{name}: {len(trials)} trials, {stopped} stopped, {spent(study):,} training images, {seconds:.0f} s")
     print(f"hypervolume {land.hypervolume:.4g} below {study.reference}")
     for c in land.front:
-        where = " ".join(f"{key}={c.trial.settings[key]:.3g}" for key in ("sigma_tn", "noisy_ratio"))
-        print(f"  {c.fidelity:9.3f} {c.memorization:7.3f}   {c.trial.arm:<8} {where:<32} at {c.rung.images_seen:,}")
+        print(f"  {c.fidelity:9.3f} {c.memorization:7.3f}   {c.trial.label:<32} at {c.rung.images_seen:,}")
     return land
 
 
