@@ -54,15 +54,18 @@ class Proposal:
 class Proposer:
     """Proposes configurations; see the module's text.
 
-    What a stopped trial teaches (`lesson`) was compared on recorded curves by `benchmarks/search.py --compare lessons`.
+    What a stopped trial teaches (`lesson`) was compared on recorded curves (`benchmarks/search.py --compare lessons`).
+    Training images to the front of 64 random trials, over those of "extrapolated", in ten dimensions (20 seeds) and in
+    two (30): infeasible 1.06 [.88, 1.31] and 1.01 [.88, 1.17], pruned .95 [.79, 1.13] and .97 [.82, 1.15], partial
+    1.12 [.90, 1.44] and 1.05 [.91, 1.21]. No difference is shown, so the one that tells the sampler the most is kept.
 
     Args:
         sampler: gives an Optuna sampler for two objectives from a seed, or None for independent random draws. The seed
             follows from how many trials there are, so that a study taken up again does not draw what it drew before.
         seed: of the draws from beliefs, and of the order of a grid.
         lesson: of a stopped trial the sampler learns that it is infeasible, with a violation that is larger the earlier
-            it was stopped ("infeasible"), nothing that several objectives could use ("pruned"), or its best rung as if
-            it had been trained to the end ("partial").
+            it was stopped ("infeasible"), nothing that several objectives could use ("pruned"), its best rung as if it
+            had been trained to the end ("partial"), or where it would have ended (`Forecast`, "extrapolated").
         prior_weight: the share of the first configurations that are drawn from the space's beliefs (`prior_share`).
         transfer: another study's trials, as knowledge that fades.
         remembers: how many ended trials the sampler's copy holds at the most; None: all. The best are kept, and an
