@@ -17,7 +17,7 @@ import rivals
 
 from ambient_ray.console.command import load
 from ambient_ray.console.configuration import validate
-from ambient_ray.simulation import Curves, Front, replay, simulate
+from ambient_ray.simulation import Curves, Front, StudySearch, replay
 from ambient_ray.tuning.judge import RungPolicy, usual_rung_values
 from ambient_ray.tuning.samplers import choose_sampler, shipped_sampler
 from ambient_ray.tuning.space import Space, load_space
@@ -170,7 +170,8 @@ def run(job: Job) -> Run:
         options |= {} if method.even_start is None else {"even_start": method.even_start}
         proposer = _sampler(method.sampler, place).proposer(seed=job.seed, prior_weight=method.prior_weight, **options)
         study = Study("simulated", "memory:", curves.objectives, proposer, delta=place.delta)
-        result = simulate(study, _believing(place, method), curves, policy(method, curves), **limits)
+        ours = StudySearch(study, _believing(place, method), curves, policy(method, curves))
+        result = replay(ours, curves, **limits)
     moments = result.moments
     return Run(
         images=np.array([m.images for m in moments]),

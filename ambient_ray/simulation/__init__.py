@@ -1,6 +1,6 @@
 """Replay of recorded learning curves through the real study and pruner, on a simulated clock. No Ray, no training."""
 
-from .clock import Moment, Replay, replay, simulate
+from .clock import Moment, Replay, replay
 from .curves import Curve, Curves, Quality
 from .front import Front
 from .recordings import RecordingError, Recordings
@@ -18,5 +18,4 @@ __all__ = [
     "Search",
     "StudySearch",
     "replay",
-    "simulate",
 ]

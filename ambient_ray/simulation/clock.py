@@ -12,14 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from ambient_ray.tuning.judge import RungPolicy
 from ambient_ray.tuning.records import State
-from ambient_ray.tuning.space import Space
-from ambient_ray.tuning.study import Study
 
 from .curves import Curve, Curves
 from .front import Front
-from .searches import Search, StudySearch
+from .searches import Search
 
 T = TypeVar("T")
 
@@ -74,35 +71,6 @@ class Replay:
         """What the front dominated when so many training images had been spent."""
         before = [m for m in self.moments if m.images <= images + 1e-9]
         return (before[-1].observed if observed else before[-1].hypervolume) if before else 0.0
-
-
-def simulate(
-    study: Study,
-    space: Space,
-    curves: Curves,
-    policy: RungPolicy,
-    *,
-    workers: int,
-    trials: int | None = None,
-    images: float | None = None,
-    seed: int = 0,
-    reference: tuple[float, float] | None = None,
-    baselines: bool = True,
-    measured: bool = False,
-) -> Replay:
-    """Search recorded curves with a study and a rung policy; arguments as for `replay`."""
-    search = StudySearch(study, space, curves, policy)
-    return replay(
-        search,
-        curves,
-        workers=workers,
-        trials=trials,
-        images=images,
-        seed=seed,
-        reference=reference,
-        baselines=baselines,
-        measured=measured,
-    )
 
 
 def replay(

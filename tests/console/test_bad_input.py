@@ -78,6 +78,10 @@ OWN = ["dataset.n_train=6", "evaluation.features=pixels"]
     ],
 )
 def test_bad_settings(answer, overrides, message):
+    assert_refused(answer, overrides, message)
+
+
+def assert_refused(answer, overrides, message):
     code, err = answer(*overrides)
     assert code == 2
     assert message in err
@@ -171,18 +175,18 @@ def test_multirun_is_refused():
     ],
 )
 def test_bad_spaces_and_beliefs(answer, overrides, message):
-    test_bad_settings(answer, overrides, message)
+    assert_refused(answer, overrides, message)
 
 
 def test_a_space_or_points_of_ones_own_that_name_what_is_not_there(answer, tmp_path):
     mine = tmp_path / "mine.yaml"
     mine.write_text("parameters: {sigma_tn: {low: 0.1, high: 1}, droput: {low: 0, high: 0.5}}")
-    test_bad_settings(answer, [f"search_space={mine}"], "unknown parameter 'droput'; did you mean dropout?")
+    assert_refused(answer, [f"search_space={mine}"], "unknown parameter 'droput'; did you mean dropout?")
     points = tmp_path / "points.csv"
     points.write_text("sigma_tn,noisy_ratio\n0.5,0.3\n0.5,1.5\n")
-    test_bad_settings(answer, [f"enqueue={points}"], "points.csv, point 2: noisy_ratio must be 0.1 to 0.9, got '1.5'")
+    assert_refused(answer, [f"enqueue={points}"], "points.csv, point 2: noisy_ratio must be 0.1 to 0.9, got '1.5'")
     points.write_text("sigma_tn,lr\n0.5,0.3\n")
-    test_bad_settings(answer, [f"enqueue={points}"], "point 1: lr is a setting that this space does not search")
+    assert_refused(answer, [f"enqueue={points}"], "point 1: lr is a setting that this space does not search")
 
 
 @pytest.mark.parametrize(
@@ -201,7 +205,7 @@ def test_a_space_or_points_of_ones_own_that_name_what_is_not_there(answer, tmp_p
     ],
 )
 def test_bad_searches(answer, overrides, message):
-    test_bad_settings(answer, overrides, message)
+    assert_refused(answer, overrides, message)
 
 
 def test_a_warm_start_needs_the_same_objectives_and_something_in_common(answer, tmp_path):
@@ -211,7 +215,7 @@ def test_a_warm_start_needs_the_same_objectives_and_something_in_common(answer, 
     other = Study("other", f"journal:{tmp_path}/out/other/study.journal", Objectives("fd_x", "f_mem"))
     other.claim({"evaluation.fidelity": "fd_x", "evaluation.memorization": "f_mem"})
     own = [f"dataset.path={folder(tmp_path)}", *OWN]
-    test_bad_settings(answer, [*own, "warm_start=other"], "its objectives are fd_x and f_mem, and this study's are")
+    assert_refused(answer, [*own, "warm_start=other"], "its objectives are fd_x and f_mem, and this study's are")
     empty = Study("empty", f"journal:{tmp_path}/out/empty/study.journal", Objectives("fd_pixels", "f_mem"))
     empty.claim({"evaluation.fidelity": "fd_pixels", "evaluation.memorization": "f_mem"})
-    test_bad_settings(answer, [*own, "warm_start=empty"], "nothing can be learnt from it")
+    assert_refused(answer, [*own, "warm_start=empty"], "nothing can be learnt from it")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ambient_ray.simulation import Curves, Front, replay, simulate
+from ambient_ray.simulation import Curves, Front, StudySearch, replay
 from ambient_ray.tuning.judge import RungPolicy
 from ambient_ray.tuning.pareto import hypervolume
 from ambient_ray.tuning.proposer import Proposer
@@ -28,7 +28,7 @@ def curves(parquet):
 def search(curves, reduction_factor=None, seed=0, **limits):
     study = Study("toy", "memory:", OBJECTIVES, Proposer(lambda s: optuna.samplers.RandomSampler(seed=s), seed=seed))
     policy = RungPolicy(len(RUNGS), reduction_factor, [["fd"], ["fd", "f_mem"], ["fd", "f_mem"]])
-    return study, simulate(study, curves.space, curves, policy, seed=seed, **limits)
+    return study, replay(StudySearch(study, curves.space, curves, policy), curves, seed=seed, **limits)
 
 
 class Fixed:
