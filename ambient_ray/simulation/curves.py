@@ -66,9 +66,11 @@ class Quality:
 class Curves:
     """A replayable world.
 
-    Plain DDPM (sigma_tn = 0) replays its own recorded seeds. Every other configuration has the predicted curve plus a
-    recorded difference between seeds (of a configuration whose curve is similar, either sign, scaled to one
-    run's standard deviation), and meets with a recorded accident as often as recorded runs did.
+    Plain DDPM (sigma_tn = 0) replays its own recorded seeds. Every other configuration has the predicted curve plus
+    noise, and meets with a recorded accident as often as recorded runs did. Noise is recorded differences between the
+    two seeds, scaled to one run's standard deviation, in two parts: what a training seed does to all configurations
+    alike, which the trials of a search have in common as they have the seed (its sign is the seed's), and what is left
+    of the difference of a configuration whose curve is similar, with either sign.
 
     Args:
         recordings: what was recorded.
@@ -114,8 +116,7 @@ class Curves:
         if self.mode == "nearest":
             return self._recorded(self.recordings.values[self._nearest(unit)], seed)
         key = zlib.crc32(json.dumps(dict(settings), sort_keys=True, default=str).encode())
-        path = None if self.mode == "mean" else seed
-        return self._predicted(unit, path, np.random.default_rng([seed, key]))
+        return self._predicted(unit, seed, np.random.default_rng([seed, key]))
 
     def reference(self, delta: float = 1.0) -> tuple[float, float]:
         """The point that bounds hypervolume in this world: (1 + delta) times DDPM's best fidelity, memorization 1.
@@ -138,9 +139,10 @@ class Curves:
             found.append(Quality(images, score, float(spearmanr(guess, y)[0]) if varies else np.nan, r2))
         return found
 
-    def _predicted(self, unit: Array, path: int | None, rng: np.random.Generator) -> Curve:
+    def _predicted(self, unit: Array, seed: int, rng: np.random.Generator) -> Curve:
+        path = None if self.mode == "mean" else seed
         mean = self._surrogate.predict(unit, path).reshape(len(self.rungs), len(self.scores))
-        noisy = mean + self._noise_near(mean, rng)
+        noisy = mean + (self._shared if seed % 2 else -self._shared) + self._noise_near(mean, rng)
         accident = None
         if rng.random() < self._accident_rate:
             accident = self._accidents[int(rng.integers(len(self._accidents)))]
@@ -198,19 +200,30 @@ class Curves:
         return whole, means[whole]
 
     @cached_property
-    def _pool(self) -> tuple[Array, Array]:
-        """Means and noises [P, R, K] of pairs of seeds: (a - b) / sqrt 2 has one run's standard deviation."""
+    def _pairs(self) -> tuple[Array, Array]:
+        """Means and noises [P, R, K] of the recorded pairs of seeds: (a - b) / sqrt 2 has one run's deviation."""
         whole, means = self._means
         runs = [(m, self.recordings.values[c]) for c, m in zip(whole, means, strict=True)]
         runs.append((self._mean_and_tails(self.recordings.baseline)[0], self.recordings.baseline))
         found: list[tuple[Array, Array]] = []
         for mean, own in runs:
-            sound = np.flatnonzero(accidents(own[..., 0]) == len(self.rungs))
-            forward = self._forward(own[sound])
-            found += [(mean, (a - b) / np.sqrt(2)) for a, b in zip(forward[::2], forward[1::2], strict=False)]
+            pair = self._forward(own[:2])
+            if (accidents(own[..., 0])[:2] == len(self.rungs)).sum() == 2:
+                found.append((mean, (pair[0] - pair[1]) / np.sqrt(2)))
         if not found:
             return means, np.zeros_like(means)
         return np.stack([m for m, _ in found]), np.stack([n for _, n in found])
+
+    @cached_property
+    def _shared(self) -> Array:
+        """[R, K]: by how much the first recorded seed is off for all configurations together, the second as much."""
+        return np.asarray(self._pairs[1].mean(axis=0))
+
+    @cached_property
+    def _pool(self) -> tuple[Array, Array]:
+        """Means and noises [P, R, K] of the recorded pairs, without what all of them share."""
+        means, noises = self._pairs
+        return means, noises - self._shared
 
     @cached_property
     def _spread(self) -> Array:
