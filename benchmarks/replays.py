@@ -64,6 +64,7 @@ class Method:
         prior_weight: how far the space's beliefs are listened to; 0: not at all.
         beliefs: (parameter, belief) instead of those that ship with the space.
         even_start: how many configurations precede the sampler's model as a Sobol sequence; None: as shipped.
+        whole_front: whether the sampler is told all rungs on the front; None: as shipped.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Method:
     prior_weight: float = 0.0
     beliefs: tuple[tuple[str, Any], ...] | None = None
     even_start: int | None = None
+    whole_front: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,7 @@ def run(job: Job) -> Run:
     else:
         options: dict[str, Any] = {"lesson": method.lesson} if method.lesson else {}
         options |= {} if method.even_start is None else {"even_start": method.even_start}
+        options |= {} if method.whole_front is None else {"whole_front": method.whole_front}
         proposer = _sampler(method.sampler, place).proposer(seed=job.seed, prior_weight=method.prior_weight, **options)
         study = Study("simulated", "memory:", curves.objectives, proposer, delta=place.delta)
         ours = StudySearch(study, _believing(place, method), curves, policy(method, curves))

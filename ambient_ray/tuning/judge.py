@@ -54,21 +54,18 @@ class RungPolicy:
 def usual_rung_values(rungs: int, objectives: Objectives) -> list[list[str]]:
     """Which scores decide at each rung unless a user says else.
 
-    Copying has not begun at the first rungs, so memorization says nothing there. The early-warning gap (held-out less
-    training loss) rises before copying starts, but at the very first rung it only tells who has learnt least: there
-    fidelity decides alone, in the rest of the first half fidelity and gap, and both objectives later.
+    Fidelity alone in the first half of the rungs, both objectives later. Copying has not begun at the first rungs, so
+    memorization says nothing there. The early-warning gap (held-out less training loss) rises before copying starts,
+    but a front over it keeps trials that are good at nothing else.
 
-    Measured on recorded curves (benchmarks/README.md), images to the same hypervolume over this rule's, in a world of
-    ten dimensions and one of two: memorization in the gap's place 1.00 [.74, 1.43] and 1.02 [.88, 1.16], fidelity
-    alone but at the last rung .94 and .89, the gap at the very first rung as well 1.23 and 1.48.
+    Measured on recorded curves (benchmarks/README.md, `benchmarks/search.py --compare policies`).
 
     Args:
         rungs: how many a trial has.
         objectives: the study's.
     """
-    early = [[objectives.fidelity], [objectives.fidelity, "gap"]]
     both = [objectives.fidelity, objectives.memorization]
-    return [early[min(rung, 1)] if 2 * rung < rungs else both for rung in range(rungs)]
+    return [[objectives.fidelity] if 2 * rung < rungs else both for rung in range(rungs)]
 
 
 class RungJudge:

@@ -18,6 +18,9 @@ from .space import Space
 # Ended trials that a sampler's copy of the study holds at the most, so that a suggestion stays quick: TPE takes its
 # good trials from the best 25 whatever their number, and a Gaussian process costs the cube of it.
 _REMEMBERS = {"TPESampler": 400, "GPSampler": 100}
+# Whose model gains by several results of one configuration: densities do; a regression would take them for noise, and
+# evolution for clones.
+_TOLD_WHOLE_FRONT = {"TPESampler"}
 
 
 class SamplerError(UserError):
@@ -33,16 +36,19 @@ class SamplerChoice:
         remembers: how many ended trials it is told of at the most; None: all.
         grid: points along each range, for an exhaustive grid.
         even_start: the sampler's n_startup_trials: until so many have ended, configurations are evenly spread.
+        whole_front: whether it is told all rungs on the front (`Memory`).
     """
 
     make: Callable[[int], optuna.samplers.BaseSampler | None]
     remembers: int | None = None
     grid: int | None = None
     even_start: int = 0
+    whole_front: bool = False
 
     def proposer(self, **options: Any) -> Proposer:
         """A proposer with this sampler; options are `Proposer`'s others, and may replace these."""
         own = {"remembers": self.remembers, "grid": self.grid, "even_start": self.even_start}
+        own |= {"whole_front": self.whole_front}
         return Proposer(self.make, **{**own, **options})
 
 
@@ -80,7 +86,8 @@ def choose_sampler(content: Mapping[str, Any], space: Space) -> SamplerChoice:
             return instantiate({**content, **({"seed": seed} if seeded else {})})
 
     _try(make, target, space)
-    return SamplerChoice(make, _REMEMBERS.get(target.rpartition(".")[2]), even_start=content.get("n_startup_trials", 0))
+    kind, startup = target.rpartition(".")[2], content.get("n_startup_trials", 0)
+    return SamplerChoice(make, _REMEMBERS.get(kind), even_start=startup, whole_front=kind in _TOLD_WHOLE_FRONT)
 
 
 def _try(make: Callable[[int], Any], target: str, space: Space) -> None:

@@ -20,10 +20,10 @@ def scores(sigma_tn, ratio, rung, noise=0.0):
     return {"fd": float(fd), "f_mem": round(copied * 100) / 100, "gap": float(copied + 0.01 * noise)}
 
 
-def rows_of(number, settings, seeds, noise=0.1, diverges=()):
+def rows_of(number, settings, seeds, noise=0.1, diverges=(), shared=0.0):
     rng = np.random.default_rng([7, number + 1])
     for seed in range(seeds):
-        luck = noise * rng.standard_normal()
+        luck = noise * rng.standard_normal() + (shared if seed % 2 == 0 else -shared)
         for rung, images in enumerate(RUNGS):
             found = scores(settings["sigma_tn"], settings.get("noisy_ratio", 0.5), rung, luck)
             if seed in diverges and rung == 2:
@@ -47,12 +47,12 @@ def write(path, rows, **metadata):
     return path
 
 
-def recorded(noise=0.1, diverges=(), configurations=25):
-    yield from rows_of(-1, {"sigma_tn": 0.0}, 4, noise, diverges)
+def recorded(noise=0.1, diverges=(), configurations=25, shared=0.0):
+    yield from rows_of(-1, {"sigma_tn": 0.0}, 4, noise, diverges, shared)
     side = round(configurations**0.5)
     for number in range(configurations):
         a, b = (number % side + 0.5) / side, (number // side + 0.5) / side
-        yield from rows_of(number, {"sigma_tn": 0.1 * 40**a, "noisy_ratio": 0.1 + 0.8 * b}, 2, noise)
+        yield from rows_of(number, {"sigma_tn": 0.1 * 40**a, "noisy_ratio": 0.1 + 0.8 * b}, 2, noise, shared=shared)
 
 
 @pytest.fixture(scope="session")

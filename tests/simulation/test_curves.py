@@ -104,6 +104,20 @@ def test_drawn_noise_is_as_large_as_recorded_noise_and_whole_curves_share_it(cur
     assert np.corrcoef(drawn[:, 0], drawn[:, 2])[0, 1] > 0.9  # and is the same at every rung
 
 
+def test_what_a_training_seed_does_to_all_is_shared_by_all_trials_of_a_search(tmp_path):
+    """Recorded seeds are .3 above and .3 below in log fd, whatever is trained, and .05 apart by themselves."""
+    curves = Curves.load(write(tmp_path / "shared.parquet", recorded(noise=0.05, shared=0.3)))
+
+    def off(settings, seed):
+        run = curves.curve(settings, seed)
+        return [np.log(seen["fd"] / true["fd"]) for seen, true in zip(run.observed, run.truth, strict=True)]
+
+    even, odd = (np.array([off(settings, seed) for settings in a_lot_of(curves)]) for seed in (0, 1))
+    sd = 0.3 * 2**0.5  # of two runs that are .6 apart
+    assert even.mean(axis=0) == pytest.approx(-sd, abs=0.05) and odd.mean(axis=0) == pytest.approx(sd, abs=0.05)
+    assert even.std(axis=0) == pytest.approx(0.05, rel=0.5)
+
+
 def test_ddpm_replays_its_recorded_seeds(curves):
     fd = {round(curves.draw({"sigma_tn": 0.0}, seed)[-1]["fd"], 9) for seed in range(12)}
     assert fd == {round(v, 9) for v in curves.recordings.baseline[:, -1, 0].tolist()} and len(fd) == 4

@@ -149,8 +149,8 @@ def test_heartbeats_are_the_latest_of_each_trial(tmp_path):
     [
         (1, [["fd"]]),
         (2, [["fd"], ["fd", "f_mem"]]),
-        (3, [["fd"], ["fd", "gap"], ["fd", "f_mem"]]),
-        (4, [["fd"], ["fd", "gap"], ["fd", "f_mem"], ["fd", "f_mem"]]),
+        (3, [["fd"], ["fd"], ["fd", "f_mem"]]),
+        (4, [["fd"], ["fd"], ["fd", "f_mem"], ["fd", "f_mem"]]),
     ],
 )
 def test_unless_a_user_says_else_memorization_counts_in_the_second_half(rungs, values):

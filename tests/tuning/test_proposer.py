@@ -7,6 +7,7 @@ import optuna
 import pytest
 
 from ambient_ray.tuning.forecast import Forecast
+from ambient_ray.tuning.memory import MANY
 from ambient_ray.tuning.opening import SpaceExhaustedError, prior_share
 from ambient_ray.tuning.points import draw, grid_points
 from ambient_ray.tuning.proposer import Proposer
@@ -83,7 +84,7 @@ def test_a_sampler_learns_where_the_good_ones_are(key):
 
 def test_tpe_models_the_joint_space_beside_baseline_and_failures():
     study = play(study_with("tpe"), PLAIN, 12, stop=lambda n: n % 2)
-    memory = study._proposer._memory
+    memory = study._proposer._memory.study
     assert {"sigma_tn", "noisy_ratio"} <= set(memory.sampler.infer_relative_search_space(memory, memory.trials[-1]) or {
         name for group in memory.sampler._search_space_group.search_spaces for name in group
     })  # fmt: skip
@@ -102,7 +103,7 @@ def test_what_a_stopped_trial_teaches(lesson, state, constraints):
     study = study_with(lesson=lesson)
     play(study, PLAIN, 3, stop=lambda n: n == 1)
     study.ask(PLAIN)
-    told = study._proposer._memory.trials[0]
+    told = study._proposer._memory.study.trials[0]
     assert told.state is state
     assert dict(told.constraints) == constraints
 
@@ -120,7 +121,7 @@ def test_a_failed_trial_teaches_nothing_and_ends():
         study.ask(PLAIN)
         study.finish(number, "failed", "the loss was not finite")
     study.ask(PLAIN)
-    states = [t.state for t in study._proposer._memory.trials]
+    states = [t.state for t in study._proposer._memory.study.trials]
     assert states == 3 * [optuna.trial.TrialState.FAIL] + [optuna.trial.TrialState.RUNNING]
 
 
@@ -213,7 +214,7 @@ def test_of_many_trials_the_copy_keeps_the_best_and_an_even_choice():
     study = Study("s", "memory:", OBJECTIVES, proposer)
     play(study, PLAIN, 200, lambda t: (50 + abs(t.number - 100), 0.5))
     study.ask(PLAIN)
-    held = [t for t in proposer._memory.trials if t.state.is_finished()]
+    held = [t for t in proposer._memory.study.trials if t.state.is_finished()]
     assert 40 <= len(held) <= 51
     assert min(t.values[0] for t in held) == 50
 
@@ -224,10 +225,10 @@ def test_a_study_taken_up_again_goes_on_with_what_it_learnt(tmp_path, key):
     first = play(study_with(key, url, seed=5), PLAIN, 25)
     again = study_with(key, url, seed=5)
     new = again.ask(PLAIN)
-    assert len(again._proposer._memory.trials) >= 25  # 24 that were searched and the new one
+    assert len(again._proposer._memory.study.trials) >= 25  # 24 that were searched and the new one
     assert str(new.settings) not in {str(t.settings) for t in first.trials()}
     if key == "nsga2":
-        generations = [t.system_attrs["NSGAIISampler:generation"] for t in again._proposer._memory.trials]
+        generations = [t.system_attrs["NSGAIISampler:generation"] for t in again._proposer._memory.study.trials]
         assert generations[:2] == [0, 0] and generations[-1] == 1
 
 
@@ -238,12 +239,12 @@ def test_a_limit_that_becomes_known_reaches_trials_that_were_told_before():
     study.record_rung(early.number, rung(0, 500.0, 0.0))
     study.finish(early.number, "finished")
     study.ask(PLAIN)
-    assert study._proposer._memory.trials[0].constraints["fidelity"] == 0
+    assert study._proposer._memory.study.trials[0].constraints["fidelity"] == 0
     study.record_rung(ddpm.number, rung(0, 100.0, 0.5))
     study.finish(ddpm.number, "finished")
     assert study.reference == (200.0, 1.0)
     study.ask(PLAIN)
-    assert study._proposer._memory.trials[0].constraints["fidelity"] == pytest.approx(1.5 / 2.5)
+    assert study._proposer._memory.study.trials[0].constraints["fidelity"] == pytest.approx(1.5 / 2.5)
 
 
 # -- forecasts ------------------------------------------------------------------------------------------------
@@ -292,5 +293,70 @@ def test_by_default_a_stopped_trial_is_told_where_it_would_have_ended():
     study.record_rung(stopped.number, rung(0, 160.0, 0.0))
     study.finish(stopped.number, "stopped", rungs_left=0.5)
     study.ask(PLAIN)
-    told = study._proposer._memory.trials[0]
+    told = study._proposer._memory.study.trials[0]
     assert told.values == pytest.approx([80.0, 0.2]) and told.constraints["stopped"] == 0
+
+
+# -- what else is told than ended trials' best rungs -------------------------------------------------------------
+
+
+def told(study):
+    study.ask(PLAIN)
+    return [tuple(t.values) for t in study._proposer._memory.study.trials if t.state.is_finished()]
+
+
+def train(study, trial, *points):
+    for index, point in enumerate(points):
+        study.record_rung(trial.number, rung(index, *point))
+
+
+@pytest.mark.parametrize(("key", "whole"), [("tpe", True), ("random", False), ("nsga2", False)])
+def test_tpe_is_told_each_rung_that_is_on_the_front_when_its_trial_ends(key, whole):
+    study = study_with(key)
+    ddpm = study.ask(PLAIN)
+    train(study, ddpm, (100.0, 0.5))
+    study.finish(ddpm.number, "finished")
+    one, two = study.ask(PLAIN), study.ask(PLAIN)
+    train(study, one, (190.0, 0.0), (100.0, 0.3), (110.0, 0.4))  # the last is dominated, the middle one is the best
+    train(study, two, (300.0, 0.0), (150.0, 0.1), (130.0, 0.4), (90.0, 0.6))  # its third is dominated
+    study.finish(one.number, "finished")
+    study.finish(two.number, "finished")
+    best, others = [(100.0, 0.3), (150.0, 0.1)], [(190.0, 0.0), (90.0, 0.6)]
+    assert sorted(told(study)) == sorted(best + others if whole else best)  # (300, 0) does not meet the limit of 200
+    copies = study._proposer._memory.study.trials
+    assert [t.params for t in copies if t.values == [90.0, 0.6]] == ([copies[1].params] if whole else [])
+
+
+def test_a_rung_that_was_beaten_is_told_as_another_trial_and_forgotten_when_the_copy_is_made_anew():
+    study = study_with("tpe")
+    ddpm, one, two = (study.ask(PLAIN) for _ in range(3))
+    train(study, one, (150.0, 0.0), (100.0, 0.3))
+    study.finish(one.number, "finished")
+    assert sorted(told(study)) == [(100.0, 0.3), (150.0, 0.0)]
+    train(study, two, (140.0, 0.0), (90.0, 0.3))
+    study.finish(two.number, "finished")
+    assert len(told(study)) == 4
+    train(study, ddpm, (100.0, 0.5))
+    study.finish(ddpm.number, "finished")  # the limit is known: a new copy
+    assert sorted(told(study)) == [(90.0, 0.3), (100.0, 0.3), (140.0, 0.0)]
+
+
+def test_of_many_running_trials_the_sampler_is_told_where_they_are_going():
+    study = study_with("tpe")
+    study.ask(PLAIN)
+    trials = [study.ask(PLAIN) for _ in range(MANY + 1)]
+    train(study, trials[0], (100.0, 0.0), (50.0, 0.2))
+    train(study, trials[1], (80.0, 0.1))
+    assert told(study) == [(50.0, 0.2), pytest.approx((40.0, 0.3))]
+    copied = study._proposer._memory.study
+    assert not copied._storage.get_trial(copied.trials[0]._trial_id).state.is_finished()
+    train(study, trials[1], (80.0, 0.1), (60.0, 0.15))
+    study.finish(trials[1].number, "finished")
+    assert told(study)[:2] == [(50.0, 0.2), (60.0, 0.15)]
+
+
+def test_few_running_trials_are_left_to_end():
+    study = study_with("tpe")
+    trials = [study.ask(PLAIN) for _ in range(4)]
+    train(study, trials[1], (80.0, 0.1))
+    assert told(study) == []
