@@ -58,7 +58,9 @@ def usual_rung_values(rungs: int, objectives: Objectives) -> list[list[str]]:
     memorization says nothing there. The early-warning gap (held-out less training loss) rises before copying starts,
     but a front over it keeps trials that are good at nothing else.
 
-    Measured on recorded curves (benchmarks/README.md, `benchmarks/search.py --compare policies`).
+    Measured on recorded curves (benchmarks/README.md), images to the front of 128 random trials over this rule's, in a
+    world of ten dimensions and one of two: fidelity and the gap at the second rung 1.24 [.91, 1.72] and 1.34 [1.00,
+    1.76], fidelity alone but at the last rung 1.11 [.94, 1.31] and .88 [.73, 1.06].
 
     Args:
         rungs: how many a trial has.

@@ -33,7 +33,9 @@ class Memory:
     """A sampler's copy of a study; see the module's text.
 
     What a stopped trial teaches (`lesson`) was compared on recorded curves (`benchmarks/search.py --compare lessons`).
-    No difference between them is shown, so the one that tells the sampler the most is kept.
+    Training images to the front of 64 random trials, over those of "extrapolated", in ten dimensions (20 seeds) and in
+    two (30): infeasible 1.06 [.88, 1.31] and 1.01 [.88, 1.17], pruned .95 [.79, 1.13] and .97 [.82, 1.15], partial
+    1.12 [.90, 1.44] and 1.05 [.91, 1.21]. No difference is shown, so the one that tells the sampler the most is kept.
 
     Args:
         sampler: gives an Optuna sampler for two objectives from a seed, or None for independent random draws. The seed
@@ -43,7 +45,9 @@ class Memory:
             it was stopped ("infeasible"), nothing that several objectives could use ("pruned"), its best rung as if it
             had been trained to the end ("partial"), or where it would have ended (`Forecast`, "extrapolated").
         whole_front: every rung is a candidate, so the sampler is told each that was on the front when its trial ended,
-            as another trial of the same configuration.
+            as another trial of the same configuration. In ten dimensions the best rungs alone need 1.13 [.97, 1.34] of
+            its images for the front of 128 random trials and end .035 [.000, .066] of the box lower (24 seeds); in two,
+            .88 [.69, 1.10] (40 seeds).
         transfer: another study's trials, as knowledge that fades.
         remembers: how many ended trials the copy holds at the most; None: all. The best are kept, and an even choice of
             the others.
