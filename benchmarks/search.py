@@ -52,7 +52,7 @@ WORLDS = ("digits", "fashion")
 BUDGETS = (16, 32, 64, 128, 256)
 #: The budgets where every variant of ours is compared, where a suggestion takes seconds, and with --quick.
 COMPARED, SLOW, BRIEF = (16, 32, 64, 128), (16, 32), (16, 32)
-SLOW_SEEDS, CROWDED_SEEDS = 10, 4
+SLOW_SEEDS, CROWDED_SEEDS = 20, 4
 #: Training of the searches with 256 workers, in whole trials.
 CROWDED = 2048
 OURS = Method("ours", prior_weight=PRIOR_WEIGHT)
