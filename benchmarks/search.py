@@ -52,7 +52,7 @@ WORLDS = ("digits", "fashion")
 BUDGETS = (16, 32, 64, 128, 256)
 #: The budgets where every variant of ours is compared, where a suggestion takes seconds, and with --quick.
 COMPARED, SLOW, BRIEF = (16, 32, 64, 128), (16, 32), (16, 32)
-SLOW_SEEDS, CROWDED_SEEDS = 20, 4
+CROWDED_SEEDS = 4
 #: Training of the searches with 256 workers, in whole trials.
 CROWDED = 2048
 OURS = Method("ours", prior_weight=PRIOR_WEIGHT)
@@ -271,7 +271,7 @@ def _against_rivals(
         if quadratic:
             compare(place, {"vs_moasha": quadratic}, BRIEF if quick else COMPARED, seeds)
         if slow:
-            compare(place, {"vs_gp": slow}, SLOW, min(seeds, SLOW_SEEDS))
+            compare(place, {"vs_gp": slow}, SLOW, seeds)
         if "busy_256" in only:
             figures["busy_256"].append(crowd(place, min(seeds, CROWDED_SEEDS), simulations)[0])
     return {
