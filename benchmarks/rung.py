@@ -45,7 +45,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         study = Study("bench", f"journal:{folder}/study.journal", OBJECTIVES)
         progress = Progress(study, trials, RUNGS, OBJECTIVES, Console(file=io.StringIO()))
-        searcher = StudySearcher(study, SPACE, {}, RUNGS, listeners=(progress,))
+        searcher = StudySearcher(study, SPACE, {}, RUNGS, listeners=(progress,), slots=("one",))
         start_ray("local", 1)
         judge = start_judge(study, policy)
         ask, tell = [], []

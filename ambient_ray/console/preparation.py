@@ -3,8 +3,9 @@
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,10 +20,10 @@ from ambient_ray.tuning.enqueued import load_points
 from ambient_ray.tuning.judge import RungPolicy, usual_rung_values
 from ambient_ray.tuning.records import Objectives
 from ambient_ray.tuning.samplers import choose_sampler
+from ambient_ray.tuning.shape import TrialShape
 from ambient_ray.tuning.space import Choice, Space, load_space
 from ambient_ray.tuning.study import Study
 from ambient_ray.tuning.transfer import Transfer, WarmStartError
-from ambient_ray.tuning.trial import TrialShape
 
 from .checks import (
     check_network,
@@ -193,10 +194,22 @@ def network(config: Configuration, resolution: int) -> dict[str, Any]:
     return dict(yaml.safe_load(shipped.read_text()))
 
 
+def network_imports(backbone: Mapping[str, Any]) -> list[str]:
+    """Modules that building this network imports, seconds of them, so that others can do so ahead of time."""
+    module, _, name = str(backbone.get("_target_", "")).rpartition(".")
+    if name == "auto":
+        module, name = "ambient_ray.diffusion.backbones", "DiT"  # the default's; it brings most of the others
+    if module != "ambient_ray.diffusion.backbones":
+        return [module] if module else []
+    kind = "transformers.dit_transformer_2d" if name == "DiT" else "unets.unet_2d"
+    return [f"diffusers.models.{kind}"]
+
+
 def _import_network(backbone: Mapping[str, Any]) -> None:
     """Seconds of imports, while images are read and features learnt."""
-    if str(backbone.get("_target_", "")).startswith(("ambient_ray.", "auto")):
-        from diffusers import UNet2DModel  # noqa: F401
+    for name in network_imports(backbone):
+        with suppress(ImportError):  # said in a sentence when the network is built
+            import_module(name)
 
 
 def _warm_start(config: Configuration, space: Space, objectives: Objectives) -> Transfer | None:

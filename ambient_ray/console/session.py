@@ -1,7 +1,6 @@
 """One search from start to end: Ray, the trials, the recording, the closing words."""
 
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -10,14 +9,14 @@ from ambient_ray.tracking import StudyRecorder
 from ambient_ray.tuning.budget import Budget
 from ambient_ray.tuning.confirmation import candidates_to_confirm, failed_replicas, replicas_to_begin
 from ambient_ray.tuning.emm import memorized_sizes
-from ambient_ray.tuning.run import SearchPlan, run_search, start_ray
+from ambient_ray.tuning.run import SearchPlan, run_search, start_ray, trials_ahead
 from ambient_ray.tuning.space import Space
 
 from .checks import augmentation
 from .closing import draw_front, print_closing
 from .configuration import Configuration
 from .estimate import print_estimate, replicas_planned
-from .preparation import Prepared, bank_for, cores, prepare
+from .preparation import Prepared, bank_for, cores, network_imports, prepare
 from .progress import Progress
 from .recording import Tracked, record_conclusion, start_recording
 from .verdict import conclude
@@ -126,14 +125,18 @@ def _run_trials(prepared: Prepared, recorder: StudyRecorder, console: Console) -
         with progress:
             progress.say("starting Ray")
             start_ray(config.address, cores(), _data_bytes(prepared))
+            plan, listeners = _plan(prepared), (Tracked(recorder), progress)
+            slots = plan.slots()
+            slots.grow(trials_ahead(study, plan)[1])  # their processes start while the rest is made ready
             real = len(prepared.subsets.train) + len(prepared.subsets.heldout)
             progress.say(f"{prepared.extractor.name} features of {real:,} real images")
-            plan, listeners = _plan(prepared, _shared(prepared)), (Tracked(recorder), progress)
-            if ended := run_search(study, plan, listeners, progress.watch):
+            shared = _shared(prepared)
+            if ended := run_search(study, plan, slots, shared, listeners, progress.watch):
                 progress.say(f"no more trials are begun: {ended}")
             if begun := _begin_replicas(prepared):
                 progress.say(f"confirmation: {begun} replicas on fresh training seeds")
-                run_search(study, plan, listeners, progress.watch, only_begun=True)
+                run_search(study, plan, slots, shared, listeners, progress.watch, only_begun=True)
+            slots.close()
     except KeyboardInterrupt:
         return False
     finally:
@@ -187,7 +190,7 @@ def _shared(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _plan(prepared: Prepared, shared: Mapping[str, Any]) -> SearchPlan:
+def _plan(prepared: Prepared) -> SearchPlan:
     config = prepared.config
     replicas = replicas_planned(config)
     return SearchPlan(
@@ -196,10 +199,10 @@ def _plan(prepared: Prepared, shared: Mapping[str, Any]) -> SearchPlan:
         rungs=tuple(config.trial.rungs),
         policy=prepared.policy,
         shape=prepared.shape,
-        shared=shared,
         folder=str(config.folder / "trials"),
         max_concurrent=config.trial.max_concurrent,
         max_failures=config.trial.max_failures,
+        imports=network_imports(prepared.settings.backbone),
     )
 
 

@@ -1,22 +1,38 @@
-"""The loop under Ray Train: the worker's function, and a reporter that reports to Train and asks the judge."""
+"""The loop under Ray Train: the function of a slot's workers, and a reporter that tells the slot and asks the judge."""
 
 from __future__ import annotations
 
+import gc
+import importlib
+import logging
 import math
-import os
 import socket
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
     from .trial import RungResult, World
+
+_log = logging.getLogger(__name__)
 
 # How long ranks wait for each other, e.g. while the first scores a rung.
 _PATIENCE = timedelta(minutes=60)
+
+
+class Slot(Protocol):
+    """Where a worker gets its trials from, and whom it tells how they go; every rank has its own end of it."""
+
+    def next(self, index: int) -> Mapping[str, Any] | None:
+        """Wait for the index-th trial of this group of workers, the same for every rank; None: there is no more."""
+        ...
+
+    def tell(self, number: int, message: Mapping[str, Any]) -> bool:
+        """Pass on what the trial `number` reports, rank 0 only; False when nobody wants this trial any more."""
+        ...
 
 
 class UnjudgeableError(Exception):
@@ -24,23 +40,21 @@ class UnjudgeableError(Exception):
 
 
 class RayReporter:
-    """Reports rungs to Ray Train with their checkpoints, then asks the judge; every rank follows rank 0's answer.
+    """Tells a slot of each rung, then asks the judge; every rank follows rank 0's answer.
 
     Args:
-        number: the trial's number in its study.
-        arm: ddpm, rival, ambient or replica; the judge protects baselines and replicas by it.
-        rank: this worker's.
-        judge: the judge's actor handle.
-        needed: names of the scores without which a rung cannot be judged.
-        folder: where Train keeps this trial's checkpoints, each under its own folder's name.
-        configuration: the number of the trial whose configuration this is: another's for a replica.
+        job: what is trained: number, arm (ddpm, rival, ambient or replica; the judge protects some by it), replica_of,
+            judge (its actor handle), needed (names of the scores without which a rung cannot be judged), folder (where
+            the trial's checkpoints are).
+        world: this worker's place.
+        slot: who is told.
     """
 
-    def __init__(
-        self, number: int, arm: str, rank: int, judge: Any, needed: Sequence[str], folder: str, configuration: int
-    ) -> None:
-        self._number, self._arm, self._rank, self._configuration = number, arm, rank, configuration
-        self._judge, self._needed, self._folder = judge, tuple(needed), folder
+    def __init__(self, job: Mapping[str, Any], world: World, slot: Slot) -> None:
+        self._number, self._arm, self._judge = job["number"], job["arm"], job["judge"]
+        self._configuration = self._number if job["replica_of"] is None else job["replica_of"]
+        self._needed, self._folder = tuple(job["needed"]), job["folder"]
+        self._world, self._slot = world, slot
         self.earlier: tuple[RungResult, ...] = ()
 
     def progress(self, images_seen: int, loss: float) -> None:
@@ -53,44 +67,28 @@ class RayReporter:
         Raises:
             UnjudgeableError: on every rank, when a needed score is missing or not finite.
         """
-        from ray.train.collective import broadcast_from_rank_zero
-
-        problem = self._report(result, resumed) if self._rank == 0 else self._join()
         answer: tuple[bool, str] | None = None
-        if self._rank == 0:
-            answer = (False, problem) if problem else self._ask(result)
-        goes_on, problem = broadcast_from_rank_zero(answer)
+        if self._world.rank == 0:
+            wanted, problem = self._report(result, resumed)
+            answer = self._ask(result) if wanted else (False, problem)
+        if self._world.size > 1:
+            from ray.train.collective import broadcast_from_rank_zero
+
+            answer = broadcast_from_rank_zero(answer)
+        assert answer is not None  # rank 0's, on every rank
+        goes_on, problem = answer
         if problem:
             raise UnjudgeableError(problem)
         return bool(goes_on)
 
-    def _report(self, result: RungResult, resumed: bool) -> str:
-        """Rank 0: hand the rung over; gives the reason if it cannot be judged, in which case it is no candidate."""
-        from ray import train
-
+    def _report(self, result: RungResult, resumed: bool) -> tuple[bool, str]:
+        """Rank 0: hand the rung over; whether it is wanted, and why it cannot be judged, being then no candidate."""
         bad = [name for name in self._needed if not math.isfinite(result.scores.get(name, math.nan))]
         if bad:
-            train.report({"rungs": []})
-            return f"{bad[0]} is missing or not finite at rung {result.rung}, image {result.images_seen}"
-        if resumed:
-            # Perhaps the search died before it heard of these; telling it twice is harmless.
-            train.report({"rungs": [self._record(rung) for rung in (*self.earlier, result)]})
-            return ""
-        assert result.checkpoint is not None  # rank 0's results carry their checkpoint
-        train.report(
-            {"rungs": [self._record(result)]},
-            checkpoint=train.Checkpoint.from_directory(str(result.checkpoint)),
-            checkpoint_dir_name=result.checkpoint.name,
-            delete_local_checkpoint_after_upload=True,
-        )
-        return ""
-
-    def _join(self) -> str:
-        """Other ranks: report is a barrier for all."""
-        from ray import train
-
-        train.report({"rungs": []})
-        return ""
+            return False, f"{bad[0]} is missing or not finite at rung {result.rung}, image {result.images_seen}"
+        # On a resume, perhaps the search died before it heard of the earlier ones; telling it twice is harmless.
+        rungs = (*self.earlier, result) if resumed else (result,)
+        return self._slot.tell(self._number, {"rungs": [self._record(rung) for rung in rungs]}), ""
 
     def _ask(self, result: RungResult) -> tuple[bool, str]:
         """Rank 0: the judge's answer, and why it gives none or ''."""
@@ -109,54 +107,85 @@ class RayReporter:
         return {**result.to_dict(), "checkpoint": f"{self._folder}/{name}"}
 
 
-def train_worker(config: Mapping[str, Any]) -> None:
-    """What every Ray Train worker of a trial runs.
+def serve(config: Mapping[str, Any]) -> None:
+    """What every Ray Train worker of a slot runs: one trial after another, until the slot has no more.
+
+    The seconds of starting a process and of importing PyTorch and diffusers are paid once, before the first trial is
+    there, and not by every trial.
 
     Args:
-        config: number, arm, replica_of, training (the study's `TrainSettings` as a dict), settings (the trial's own
-            over them), folder, data (an object reference to `TrainingData`), judge, needed, cpus.
+        config: slot (a `Slot`), cpus (cores of this worker), imports (names of modules that trials will need).
     """
     import ray
+    import torch
     from ray import train
 
-    context = train.get_context()
-    if context.get_world_rank() == 0:  # before the seconds of imports
-        config["judge"].beat.remote(config["number"], 0, math.nan)
-    import torch
-
-    from .checkpoint import CheckpointMismatchError, read_checkpoint
-    from .loop import run_trial
-    from .settings import TrainSettings
+    from .loop import run_trial  # noqa: F401  # and all that it imports, while nobody waits
     from .trial import World
 
     torch.set_num_threads(max(1, int(config["cpus"])))
     # Ray shows each worker its own GPUs only, so the first one is ours.
     device = torch.device("cuda", 0) if ray.get_gpu_ids() and torch.cuda.is_available() else torch.device("cpu")
+    context = train.get_context()
     world = World(context.get_world_rank(), context.get_world_size(), device)
-    settings = TrainSettings.from_dict(config["training"]).overlaid(config["settings"])
-    number, original = config["number"], config["replica_of"]
-    reporter = RayReporter(
-        number, config["arm"], world.rank, config["judge"], config["needed"], config["folder"],
-        configuration=number if original is None else original,
-    )  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="ambient-ray-") as scratch, process_group(world):
-        resume = None
-        if (kept := train.get_checkpoint()) is not None:
-            resume = Path(kept.to_directory(os.path.join(scratch, f"resume-{world.rank}")))
-            reporter.earlier = read_checkpoint(resume).history[:-1]
+    slot: Slot = config["slot"]
+    for name in config["imports"]:
+        importlib.import_module(name)
+    with process_group(world):
+        data: tuple[Any, Any] = (None, None)  # a reference, and what it stands for
+        index = 0
+        while (job := slot.next(index)) is not None:
+            if data[0] != job["data"]:
+                data = job["data"], ray.get(job["data"])
+            end = run_job(job, data[1], world, slot)
+            if world.rank == 0:
+                slot.tell(job["number"], end)
+            index += 1
+            gc.collect()  # the trial's network, before the next one's is made
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+
+
+def run_job(job: Mapping[str, Any], data: Any, world: World, slot: Slot) -> dict[str, str]:
+    """Train one configuration, from its newest checkpoint if there is one; how it ended: state and reason.
+
+    Args:
+        job: number, arm, replica_of, training (the study's `TrainSettings` as a dict), settings (the trial's own over
+            them), folder (where its checkpoints are), judge, needed.
+        data: `TrainingData`.
+        world: this worker's place.
+        slot: who is told of rungs.
+    """
+    from .checkpoint import CheckpointMismatchError
+    from .loop import run_trial
+    from .settings import TrainSettings
+
+    if world.rank == 0:
+        job["judge"].beat.remote(job["number"], 0, math.nan)
+    settings = TrainSettings.from_dict(job["training"]).overlaid(job["settings"])
+    reporter, folder = RayReporter(job, world, slot), Path(job["folder"])
+    kept = newest_checkpoint(folder)
+    if kept is not None:
+        reporter.earlier = kept.history[:-1]
+    try:
+        outcome = run_trial(
+            settings, data, world, reporter, workdir=folder, resume=None if kept is None else kept.folder
+        )
+    except (UnjudgeableError, CheckpointMismatchError) as error:
+        return {"state": "failed", "reason": str(error)}
+    return {"state": outcome.state, "reason": outcome.reason if outcome.state != "finished" else ""}
+
+
+def newest_checkpoint(folder: Path) -> Checkpoint | None:
+    """The last whole checkpoint among a trial's; one that is damaged is passed over for the one before it."""
+    from .checkpoint import DamagedCheckpointError, read_checkpoint
+
+    for path in sorted(folder.glob("rung-*"), reverse=True):
         try:
-            outcome = run_trial(
-                settings,
-                ray.get(config["data"]),
-                world,
-                reporter,
-                workdir=Path(scratch) / "rungs",
-                resume=resume,
-            )
-            end = {"state": outcome.state, "reason": outcome.reason if outcome.state != "finished" else ""}
-        except (UnjudgeableError, CheckpointMismatchError) as error:
-            end = {"state": "failed", "reason": str(error)}
-    train.report(end)
+            return read_checkpoint(path)
+        except DamagedCheckpointError as error:
+            _log.warning("passed over: %s", error)
+    return None
 
 
 @contextmanager

@@ -13,9 +13,11 @@ from ambient_ray.errors import UserError
 from .budget import Budget
 from .judge import RungPolicy, start_judge
 from .searcher import Listener, StudySearcher
+from .shape import TrialShape
+from .slots import Slots
 from .space import Space
 from .study import Study
-from .trial import TrialShape, drive_trial
+from .trial import drive_trial
 
 # Ray reads these when it is imported; the user's own settings win. (Reasons: Tune's result loggers and its
 # Ctrl-C handler would do our work a second time; starvation must show, but a busy machine is not starved.)
@@ -54,9 +56,10 @@ class SearchPlan:
         rungs: training length at each rung, in images.
         policy: what the judge decides by.
         shape: what a trial asks of the cluster.
-        shared: what every trial needs: training (the study's settings as a dict) and data (an object reference).
         folder: where trials keep their checkpoints.
         max_concurrent: an upper bound; the cluster's size is another.
+        max_failures: how often a trial is taken up again from its checkpoint after its workers died.
+        imports: modules that the workers import while they wait for their first trial.
     """
 
     space: Space
@@ -64,10 +67,16 @@ class SearchPlan:
     rungs: Sequence[int]
     policy: RungPolicy
     shape: TrialShape
-    shared: Mapping[str, Any]
     folder: str
     max_concurrent: int | None = None
     max_failures: int = 1
+    imports: Sequence[str] = ()
+
+    def slots(self) -> Slots:
+        """Slots for these trials; none has started yet."""
+        # In a joined cluster the hosts may be on nodes that don't know our settings.
+        environment = {key: value for key, value in os.environ.items() if key in ENVIRONMENT | LOCAL}
+        return Slots(self.shape, f"{self.folder}/train", tuple(self.imports), self.max_failures, environment)
 
 
 def start_ray(address: str | None, cpus: int, data_bytes: int = 0) -> list[dict[str, float]]:
@@ -132,9 +141,34 @@ def check_cluster(address: str) -> None:
         ) from error
 
 
+def trials_ahead(study: Study, plan: SearchPlan, *, only_begun: bool = False) -> tuple[int, int, str]:
+    """What there is to run: (trials at most, how many of them at once, why no new ones are begun or "").
+
+    Ray must have been started.
+    """
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    fits = min(plan.shape.concurrency(nodes), plan.max_concurrent or sys.maxsize)
+    waiting, spent = len(study.running()), _budget(plan, fits).reached(study.trials(), study.seconds)
+    if only_begun or spent:
+        most = waiting
+    elif plan.budget.trials is not None:
+        most = waiting + plan.budget.trials - sum(t.replica_of is None for t in study.trials())
+    else:
+        most = _MOST_TRIALS
+    return most, min(fits, most), spent
+
+
+def _budget(plan: SearchPlan, at_once: int) -> Budget:
+    return replace(plan.budget, gpus=plan.shape.gpus * plan.shape.workers, at_once=at_once)
+
+
 def run_search(
     study: Study,
     plan: SearchPlan,
+    slots: Slots,
+    shared: Mapping[str, Any],
     listeners: Sequence[Listener] = (),
     on_start: Callable[[Callable[[], Mapping[int, tuple[int, float]]]], None] = lambda beats: None,
     *,
@@ -147,6 +181,8 @@ def run_search(
     Args:
         study: asked and told.
         plan: what to run.
+        slots: where; more are started as they are needed, and left running for whatever comes next.
+        shared: what every trial needs: training (the study's settings as a dict) and data (an object reference).
         listeners: told of every start, rung and end.
         on_start: called with a function that gives the trials' heartbeats, once trials can run.
         only_begun: run what was begun, replicas above all, and ask for nothing new.
@@ -159,35 +195,24 @@ def run_search(
 
     for trial in [t for t in study.running() if not t.settings]:
         study.finish(trial.number, "failed", "the search died while it was asked for")
-    waiting = study.running()
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    shape = plan.shape
-    fits = min(shape.concurrency(nodes), plan.max_concurrent or sys.maxsize)
-    budget = replace(plan.budget, gpus=shape.gpus * shape.workers, at_once=fits)
-    spent = budget.reached(study.trials(), study.seconds)
-    if not waiting and (only_begun or spent):
+    most, at_once, spent = trials_ahead(study, plan, only_begun=only_begun)
+    if not most:
         return spent
-    most = _MOST_TRIALS
-    if only_begun or spent:
-        most = len(waiting)
-    elif budget.trials is not None:
-        most = len(waiting) + budget.trials - sum(t.replica_of is None for t in study.trials())
+    ends, budget = slots.grow(at_once), _budget(plan, at_once)
     judge = start_judge(study, plan.policy)
     on_start(lambda: dict(ray.get(judge.beats.remote(), timeout=30)))
-    shared = {
-        **plan.shared,
-        "judge": judge, "shape": shape, "folder": plan.folder, "uid": study.uid, "cpus": shape.cpus,
-        "needed": plan.policy.needed(study.objectives), "max_failures": plan.max_failures,
-    }  # fmt: skip
+    needed = plan.policy.needed(study.objectives)
     searcher = StudySearcher(
-        study, plan.space, shared, plan.rungs, waiting, listeners,
-        spent=lambda seconds: budget.reached(study.trials(), seconds),
+        study, plan.space, {**shared, "judge": judge, "folder": plan.folder, "uid": study.uid, "needed": needed},
+        plan.rungs, study.running(), listeners, ends, spent=lambda seconds: budget.reached(study.trials(), seconds),
     )  # fmt: skip
-    # A driver that takes a CPU starves its own workers; Tune refuses to ask for nothing, so it asks for 1 MB.
+    # A driver that takes a CPU starves the workers; Tune refuses to ask for nothing, so it asks for 1 MB.
     trainable = tune.with_resources(drive_trial, tune.PlacementGroupFactory([{"CPU": 0, "memory": 2**20}]))
     tune.Tuner(
         trainable,
-        tune_config=tune.TuneConfig(search_alg=searcher, num_samples=most, max_concurrent_trials=min(fits, most)),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher, num_samples=most, max_concurrent_trials=at_once, reuse_actors=True
+        ),
         run_config=tune.RunConfig(name=time.strftime("%Y%m%d-%H%M%S"), storage_path=f"{plan.folder}/tune", verbose=0),
     ).fit()
     return searcher.ended_because or budget.reached(study.trials(), study.seconds)

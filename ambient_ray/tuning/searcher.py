@@ -39,6 +39,7 @@ class StudySearcher(Searcher):
         rungs: training length at each rung, in images.
         waiting: trials that were begun, by a dead search or as replicas: taken up before new ones are asked for.
         listeners: who is told.
+        slots: where trials run, one each (`TrialEnd`); there are as many as trials at once.
         spent: says why no new trial is to be begun, or "" while one may; asked with the seconds that the study has been
             searched. Default: new ones for ever, so that Tune's own bound holds.
     """
@@ -51,18 +52,22 @@ class StudySearcher(Searcher):
         rungs: Sequence[int],
         waiting: Sequence[TrialRecord] = (),
         listeners: Sequence[Listener] = (),
+        slots: Sequence[Any] = (),
         spent: Callable[[float], str] = lambda seconds: "",
     ) -> None:
         super().__init__()
         self._study, self._space, self._rungs = study, space, tuple(rungs)
         self._shared, self._waiting, self._listeners = shared, list(waiting), tuple(listeners)
-        self._spent = spent
+        self._spent, self._free = spent, list(slots)
+        self._slots: dict[str, Any] = {}
         self._numbers: dict[str, int] = {}
         self._searched_before, self._began = study.seconds, time.monotonic()
         self.ended_because = ""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The configuration of the next trial, as the trial's driver takes it; FINISHED when there is no more."""
+        """The next trial's configuration, as its driver takes it; FINISHED when there is none, None without a slot."""
+        if not self._free:
+            return None
         resumed = bool(self._waiting)
         if resumed:
             trial = self._waiting.pop(0)
@@ -76,7 +81,7 @@ class StudySearcher(Searcher):
             except SpaceExhaustedError as error:
                 self.ended_because = str(error)
                 return str(Searcher.FINISHED)
-        self._numbers[trial_id] = trial.number
+        self._numbers[trial_id], self._slots[trial_id] = trial.number, self._free.pop(0)
         for listener in self._listeners:
             listener.trial_started(trial, resumed)
         return {
@@ -84,6 +89,7 @@ class StudySearcher(Searcher):
             "arm": trial.arm if trial.replica_of is None else "replica",
             "replica_of": trial.replica_of,
             "settings": dict(trial.settings),
+            "slot": self._slots[trial_id],
             "shared": self._shared,
         }
 
@@ -107,6 +113,7 @@ class StudySearcher(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tune has seen the last of a trial. One that never said how it ended has failed."""
         number = self._numbers.pop(trial_id)
+        self._free.append(self._slots.pop(trial_id))
         if self._study.trial(number).state == "running":
             reason = "its driver ended without a word; see Ray's logs" if error else "it ended without reporting how"
             self._end(number, {"state": "failed", "reason": reason})

@@ -8,6 +8,7 @@ from ambient_ray.tuning.study import Study
 OBJECTIVES = Objectives("fd", "f_mem")
 SPACE = Space("s", {"sigma_tn": Range(0.1, 1.0)}, {"mixing": "set_split"}, ({"sigma_tn": 0.0},))
 RUNGS = (10, 20, 40)
+SLOTS = tuple("uvwxyz")
 
 
 class Witness:
@@ -26,7 +27,7 @@ class Witness:
 
 def searcher(tmp_path, witness, unfinished=()):
     study = Study("faces", f"journal:{tmp_path}/study.journal", OBJECTIVES)
-    return study, StudySearcher(study, SPACE, {"uid": study.uid}, RUNGS, unfinished, (witness,))
+    return study, StudySearcher(study, SPACE, {"uid": study.uid}, RUNGS, unfinished, (witness,), SLOTS)
 
 
 def rung(index):
@@ -90,7 +91,7 @@ def test_tune_pickles_nothing_of_it(tmp_path):
 def test_a_spent_budget_ends_the_asking_and_says_why(tmp_path):
     study = Study("faces", f"journal:{tmp_path}/study.journal", OBJECTIVES)
     tune = StudySearcher(
-        study, SPACE, {}, RUNGS, spent=lambda seconds: "2 of 2 trials" if len(study.trials()) > 1 else ""
+        study, SPACE, {}, RUNGS, slots=SLOTS, spent=lambda seconds: "2 of 2 trials" if len(study.trials()) > 1 else ""
     )
     assert isinstance(tune.suggest("a"), dict) and isinstance(tune.suggest("b"), dict)
     assert tune.suggest("c") == tune.FINISHED
@@ -102,7 +103,17 @@ def test_replicas_are_run_as_what_they_are(tmp_path):
     study, tune = searcher(tmp_path, Witness())
     tune.suggest("a")
     study.replicate(0, 5, [10, 20])
-    tune = StudySearcher(study, SPACE, {}, RUNGS, [study.trial(1)], spent=lambda seconds: "enough")
+    tune = StudySearcher(study, SPACE, {}, RUNGS, [study.trial(1)], slots=SLOTS, spent=lambda seconds: "enough")
     config = tune.suggest("b")
     assert (config["arm"], config["replica_of"], config["settings"]["seed"]) == ("replica", 0, 5)
     assert tune.suggest("c") == tune.FINISHED
+
+
+def test_every_running_trial_has_a_slot_of_its_own_and_gives_it_back(tmp_path):
+    study = Study("faces", f"journal:{tmp_path}/study.journal", OBJECTIVES)
+    tune = StudySearcher(study, SPACE, {}, RUNGS, slots=("first", "second"))
+    assert [tune.suggest(name)["slot"] for name in "ab"] == ["first", "second"]
+    assert tune.suggest("c") is None and len(study.trials()) == 2
+    tune.on_trial_result("b", {"state": "finished"})
+    tune.on_trial_complete("b", {})
+    assert tune.suggest("c")["slot"] == "second" and tune.suggest("d") is None

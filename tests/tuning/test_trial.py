@@ -3,7 +3,8 @@
 import pytest
 
 from ambient_ray.tuning.run import ClusterError, check_cluster
-from ambient_ray.tuning.trial import TrialShape, TrialShapeError, root_cause
+from ambient_ray.tuning.shape import TrialShape, TrialShapeError
+from ambient_ray.tuning.slots import root_cause
 
 
 @pytest.mark.parametrize(

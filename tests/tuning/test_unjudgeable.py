@@ -9,21 +9,21 @@ from types import SimpleNamespace
 
 import pytest
 import ray
-import ray.train
 import ray.train.collective
 import ray.tune
 from ray.exceptions import RayTaskError
 
 from ambient_ray.training import loop
-from ambient_ray.training.ray_worker import RayReporter, UnjudgeableError, train_worker
+from ambient_ray.training.ray_worker import RayReporter, UnjudgeableError, run_job
 from ambient_ray.training.settings import TrainSettings
-from ambient_ray.training.trial import Outcome, RungResult, checkpoint_name
-from ambient_ray.tuning import trial as driver
+from ambient_ray.training.trial import Outcome, RungResult, World, checkpoint_name
 from ambient_ray.tuning.judge import RungPolicy
 from ambient_ray.tuning.records import Objectives
 from ambient_ray.tuning.searcher import StudySearcher
+from ambient_ray.tuning.slots import TrialEnd
 from ambient_ray.tuning.space import Range, Space
 from ambient_ray.tuning.study import Study
+from ambient_ray.tuning.trial import drive_trial
 
 OBJECTIVES = Objectives("fd", "f_mem")
 POLICY = RungPolicy(2, 2.0, [["fd", "gap"], ["fd", "f_mem"]])
@@ -50,6 +50,16 @@ class JudgeHandle:
             ).as_instanceof_cause() from None
 
 
+class DirectSlot(TrialEnd):
+    """A slot whose worker is called at once."""
+
+    def run(self, job):
+        told = []
+        slot = SimpleNamespace(tell=lambda number, message: told.append(message) or True)
+        end = run_job(job, None, World(), slot)
+        return iter([*told, end])
+
+
 @pytest.fixture
 def search(tmp_path, monkeypatch):
     """run(scores at each rung, needed) -> the study, after its only trial has gone through with those scores."""
@@ -57,10 +67,10 @@ def search(tmp_path, monkeypatch):
     def run(rungs, needed=NEEDED):
         study = Study("faces", f"journal:{tmp_path}/study.journal", OBJECTIVES)
         shared = {
-            "training": TRAINING.to_dict(), "data": lambda: None, "needed": needed, "cpus": 1,
+            "training": TRAINING.to_dict(), "data": None, "needed": needed,
             "judge": JudgeHandle(POLICY.judge()), "uid": study.uid, "folder": str(tmp_path),
         }  # fmt: skip
-        tune = StudySearcher(study, SPACE, shared, RUNGS)
+        tune = StudySearcher(study, SPACE, shared, RUNGS, slots=(DirectSlot(None, 0),))
 
         def run_trial(settings, data, world, reporter, *, workdir, resume):
             for index, scores in enumerate(rungs):
@@ -70,25 +80,14 @@ def search(tmp_path, monkeypatch):
                     return Outcome("stopped", "stopped")
             return Outcome("finished", "finished")
 
-        def trainer(config):
-            own = {key: config[key] for key in ("number", "arm", "settings", "replica_of")}
-            return SimpleNamespace(fit=lambda: train_worker({**shared, **own}))
-
-        def report(metrics, **checkpoint):
+        def report(metrics):
             tune.on_trial_result("a", metrics)
 
-        context = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1)
         monkeypatch.setattr(ray, "get", lambda answer: answer())
-        monkeypatch.setattr(ray, "get_gpu_ids", lambda: [])
-        monkeypatch.setattr(ray.train, "get_context", lambda: context)
-        monkeypatch.setattr(ray.train, "get_checkpoint", lambda: None)
-        monkeypatch.setattr(ray.train, "report", report)
-        monkeypatch.setattr(ray.train.collective, "broadcast_from_rank_zero", lambda answer: answer)
         monkeypatch.setattr(ray.tune, "report", report)
         monkeypatch.setattr(loop, "run_trial", run_trial)
-        monkeypatch.setattr(driver, "_trainer", trainer)
         config = tune.suggest("a")
-        driver.drive_trial(config)
+        drive_trial(config)
         tune.on_trial_complete("a", {})
         return study
 
@@ -132,8 +131,11 @@ def test_good_scores_finish(search):
 
 
 def test_every_rank_fails_with_the_first_ones_reason(monkeypatch):
-    monkeypatch.setattr(ray.train, "report", lambda metrics: None)
     monkeypatch.setattr(ray.train.collective, "broadcast_from_rank_zero", lambda answer: (False, "gap is missing"))
-    reporter = RayReporter(0, "ambient", 1, JudgeHandle(POLICY.judge()), ("gap",), "folder", configuration=0)
+    job = {
+        "number": 0, "arm": "ambient", "replica_of": None, "needed": ("gap",), "folder": "folder",
+        "judge": JudgeHandle(POLICY.judge()),
+    }  # fmt: skip
+    reporter = RayReporter(job, World(rank=1, size=2), SimpleNamespace())
     with pytest.raises(UnjudgeableError, match="gap is missing"):
         reporter.rung(RungResult(0, 10, {}, {}, None, 1.0))

@@ -1,0 +1,62 @@
+"""What a trial asks of the cluster, and how many of it fit."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ambient_ray.errors import UserError
+
+
+class TrialShapeError(UserError):
+    """A trial that no node of the cluster can hold."""
+
+
+@dataclass(frozen=True)
+class TrialShape:
+    """What a trial asks of the cluster.
+
+    Attributes:
+        workers: Ray Train workers.
+        cpus: cores of each worker.
+        gpus: GPUs of each worker; fractions share one.
+    """
+
+    workers: int = 1
+    cpus: float = 1
+    gpus: float = 0
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """One worker's resources, as Ray names them."""
+        return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
+
+    def concurrency(self, nodes: Sequence[Mapping[str, float]]) -> int:
+        """How many such trials run at once.
+
+        Args:
+            nodes: each node's resources, {"CPU": cores, "GPU": GPUs}.
+
+        Raises:
+            TrialShapeError: not even one fits.
+        """
+        places = sum(self._workers_on(node) for node in nodes)
+        if places < self.workers:
+            have = (
+                "; ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
+                or "no nodes"
+            )
+            if not any(self._workers_on(node) for node in nodes):
+                raise TrialShapeError(
+                    f"no node can hold a worker with {self.cpus:g} CPUs and {self.gpus:g} GPUs (there are: {have});"
+                    " lower trial.cpus_per_worker or trial.gpus_per_worker"
+                )
+            raise TrialShapeError(
+                f"a trial of {self.workers} workers with {self.cpus:g} CPUs and {self.gpus:g} GPUs each does not fit:"
+                f" the nodes ({have}) hold {places} of them; lower trial.workers"
+            )
+        return places // self.workers
+
+    def _workers_on(self, node: Mapping[str, float]) -> int:
+        fits = node.get("CPU", 0.0) / self.cpus
+        if self.gpus:
+            fits = min(fits, node.get("GPU", 0.0) / self.gpus)
+        return int(fits + 1e-9)

@@ -1,0 +1,185 @@
+"""A slot keeps its trial through the deaths of its workers, gives every worker the same, and hears no ghosts."""
+
+import threading
+import time
+
+import pytest
+
+from ambient_ray.tuning.slot import Slot
+
+JOB, OTHER = {"number": 7}, {"number": 8}
+
+
+def until(condition, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.002)
+
+
+class Workers:
+    """Stands for Ray Train: `run` blocks as `fit` does, until the test ends that launch."""
+
+    def __init__(self):
+        self.launches = []
+        self._ends = {}
+
+    def run(self, launch):
+        self._ends[launch] = (threading.Event(), [])
+        self.launches.append(launch)
+        over, error = self._ends[launch]
+        assert over.wait(30)
+        if error:
+            raise error[0]
+
+    def end(self, launch, error=None):
+        over, why = self._ends[launch]
+        why.extend([error] if error else [])
+        over.set()
+
+
+@pytest.fixture
+def workers():
+    return Workers()
+
+
+@pytest.fixture
+def slot(workers):
+    slot = Slot(workers.run, max_failures=1, reason=lambda error: f"because {error}", first_launch=100)
+    until(lambda: workers.launches == [100])
+    yield slot
+    threading.Thread(target=slot.close, args=(5,)).start()
+    until(lambda: slot._closed)
+    workers.end(workers.launches[-1])
+
+
+def test_workers_that_wait_get_what_is_submitted_each_the_same(slot):
+    assert slot.next(100, 0, seconds=0) == ("wait", None)
+    slot.submit(JOB)
+    assert slot.next(100, 0) == ("job", JOB) == slot.next(100, 0)  # two ranks
+    assert slot.next(100, 1, seconds=0) == ("wait", None)
+
+
+def test_what_is_told_arrives_in_order_and_once(slot):
+    slot.submit(JOB)
+    slot.next(100, 0)
+    assert slot.tell(100, 7, {"rungs": [0]}) and slot.tell(100, 7, {"rungs": [1]})
+    assert slot.news(7, 0) == [{"rungs": [0]}, {"rungs": [1]}]
+    assert slot.tell(100, 7, {"state": "finished"})
+    assert slot.news(7, 2) == [{"state": "finished"}]
+    assert slot.news(7, 3, seconds=0) == []
+
+
+def test_whoever_waits_wakes_at_once(slot):
+    heard = []
+    thread = threading.Thread(target=lambda: heard.extend(slot.news(7, 0, seconds=30)))
+    slot.submit(JOB)
+    thread.start()
+    slot.next(100, 0)
+    slot.tell(100, 7, {"state": "finished"})
+    thread.join(10)
+    assert heard == [{"state": "finished"}]
+
+
+def test_the_next_trial_goes_to_the_same_workers(slot):
+    for index, job in enumerate((JOB, OTHER)):
+        slot.submit(job)
+        assert slot.next(100, index) == ("job", job)
+        slot.tell(100, job["number"], {"state": "finished"})
+    assert slot.next(100, 0) == ("job", JOB)  # a rank that comes late
+
+
+def test_a_driver_that_comes_back_finds_its_trial(slot):
+    slot.submit(JOB)
+    slot.next(100, 0)
+    slot.tell(100, 7, {"rungs": [0]})
+    slot.submit(JOB)
+    assert slot.news(7, 0) == [{"rungs": [0]}]
+    assert slot.news(8, 0, seconds=0) is None
+
+
+def test_a_trial_survives_its_workers_once_and_then_fails_with_their_reason(slot, workers):
+    slot.submit(JOB)
+    slot.next(100, 0)
+    slot.tell(100, 7, {"rungs": [0]})
+    workers.end(100, RuntimeError("killed"))
+    until(lambda: workers.launches == [100, 101])
+    assert slot.next(101, 0) == ("job", JOB)
+    assert slot.news(7, 1, seconds=0) == []
+    workers.end(101, RuntimeError("killed again"))
+    assert slot.news(7, 1) == [{"state": "failed", "reason": "because killed again"}]
+    until(lambda: workers.launches == [100, 101, 102])
+    slot.submit(OTHER)  # and the slot lives
+    assert slot.next(102, 0) == ("job", OTHER)
+
+
+def test_each_trial_has_its_own_failures(slot, workers):
+    for launch, job in ((100, JOB), (101, OTHER)):
+        slot.submit(job)
+        slot.next(launch, 0)
+        workers.end(launch, RuntimeError("killed"))
+        until(lambda launch=launch: workers.launches[-1] == launch + 1)
+        assert slot.next(launch + 1, 0) == ("job", job)
+        slot.tell(launch + 1, job["number"], {"state": "finished"})
+
+
+def test_replaced_workers_are_sent_home_and_not_heard(slot, workers):
+    slot.submit(JOB)
+    slot.next(100, 0)
+    workers.end(100, RuntimeError("lost"))
+    until(lambda: workers.launches == [100, 101])
+    assert not slot.tell(100, 7, {"state": "finished"})
+    assert slot.next(100, 1) == ("end", None)
+    assert slot.news(7, 0, seconds=0) == []
+
+
+def test_a_trial_that_another_has_followed_is_not_wanted(slot):
+    slot.submit(JOB)
+    slot.next(100, 0)
+    slot.submit(OTHER)  # the driver of the first died in Ray Tune
+    assert not slot.tell(100, 7, {"rungs": [0]})
+    assert slot.next(100, 1) == ("job", OTHER)
+
+
+def test_an_ended_trial_stays_as_it_ended(slot, workers):
+    slot.submit(JOB)
+    slot.next(100, 0)
+    slot.tell(100, 7, {"state": "stopped"})
+    assert not slot.tell(100, 7, {"state": "failed"})
+    workers.end(100, RuntimeError("afterwards"))
+    until(lambda: workers.launches == [100, 101])
+    assert slot.news(7, 0) == [{"state": "stopped"}]
+    assert slot.next(101, 0, seconds=0) == ("wait", None)
+
+
+def test_workers_that_cannot_even_start_fail_the_trials_and_do_not_loop(workers):
+    slot = Slot(workers.run, max_failures=5, reason=str)
+    slot.submit(JOB)
+    for launch in (0, 1, 2):
+        until(lambda launch=launch: workers.launches[-1:] == [launch])
+        workers.end(launch, ImportError("no torch"))
+    assert slot.news(7, 0) == [{"state": "failed", "reason": "no torch"}]
+    slot.submit(OTHER)
+    assert slot.news(8, 0) == [{"state": "failed", "reason": "no torch"}]
+    time.sleep(0.05)
+    assert workers.launches == [0, 1, 2]
+
+
+def test_idle_workers_may_die_as_often_as_they_like(slot, workers):
+    for launch in range(100, 105):
+        until(lambda launch=launch: workers.launches[-1] == launch)
+        slot.next(launch, 0, seconds=0)
+        workers.end(launch, RuntimeError("spot node gone"))
+    until(lambda: workers.launches[-1] == 105)
+    slot.submit(JOB)
+    assert slot.next(105, 0) == ("job", JOB)
+
+
+def test_closing_sends_the_workers_home(slot, workers):
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(slot.next(100, 0, seconds=30)))
+    thread.start()
+    workers._ends[100][0].set()  # they leave as soon as they are told
+    slot.close(10)
+    thread.join(10)
+    assert answers == [("end", None)] and not slot._thread.is_alive()
