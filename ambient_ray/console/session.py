@@ -90,7 +90,6 @@ def search(prepared: Prepared) -> int:
     config, console, recorder = prepared.config, terminal(), StudyRecorder(prepared.store)
     finished, registration = False, None
     try:
-        start_recording(prepared, recorder)
         finished = _run_trials(prepared, recorder, console)
         land, trials = prepared.study.landscape(), prepared.study.trials()
         verdict = conclude(land, trials, prepared.objectives, prepared.rule)
@@ -128,6 +127,7 @@ def _run_trials(prepared: Prepared, recorder: StudyRecorder, console: Console) -
             plan, listeners = _plan(prepared), (Tracked(recorder), progress)
             slots = plan.slots()
             slots.grow(trials_ahead(study, plan)[1])  # their processes start while the rest is made ready
+            start_recording(prepared, recorder)
             real = len(prepared.subsets.train) + len(prepared.subsets.heldout)
             progress.say(f"{prepared.extractor.name} features of {real:,} real images")
             shared = _shared(prepared)

@@ -34,8 +34,8 @@ class TrackingFailedError(UserError):
 class StudyRecorder:
     """Records a study into MLflow. Every method but `flush` and `close` only queues.
 
-    Make one when the driver's own imports are done and before it starts Ray: the thread then imports MLflow
-    and creates the schema (seconds) while Ray starts. Problems while writing never reach the search: they are
+    With `start` its thread imports MLflow and creates the schema, seconds of work: call it when the search's own
+    processes are starting. Problems while writing never reach the search: they are
     logged, kept in `problems`, and returned by `close`.
 
         with StudyRecorder(resolve_store(uri, output_dir)) as recorder:
@@ -48,14 +48,13 @@ class StudyRecorder:
     """
 
     def __init__(self, store: TrackingStore) -> None:
-        """Start the writer thread. store: from `resolve_store`, checked with `check_tracking`."""
+        """store: from `resolve_store`, checked with `check_tracking`."""
         self._queue: queue.Queue[events.Event | None] = queue.Queue()
         self._problems: list[str] = []
         self._missed = 0
         self._fatal: Exception | None = None
         self._started = self._finished = self._closed = False
         self._thread = threading.Thread(target=self._work, args=(store,), name="mlflow-writer", daemon=True)
-        self._thread.start()
 
     # -- what happens, in order
 
@@ -73,6 +72,8 @@ class StudyRecorder:
         params: the resolved configuration, nested as it likes. train_images uint8 [N,H,W,C]: S, for the
         galleries of nearest training images; kept by reference.
         """
+        if not self._started:
+            self._thread.start()
         self._started = True
         self._put(events.StudyStarted(study, dict(params), dict(tags or {}), dataset, train_images))
 
@@ -182,6 +183,8 @@ class StudyRecorder:
                 self.finish(state=state)
             self._closed = True
             self._queue.put(None)
+        if self._thread.ident is None:  # nothing was ever recorded
+            return self.problems
         self._thread.join(timeout)
         if self._thread.is_alive():
             left = self._queue.unfinished_tasks

@@ -6,18 +6,19 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ambient_ray.errors import UserError
 
 from .budget import Budget
 from .judge import RungPolicy, start_judge
-from .searcher import Listener, StudySearcher
 from .shape import TrialShape
 from .slots import Slots
 from .space import Space
 from .study import Study
-from .trial import drive_trial
+
+if TYPE_CHECKING:
+    from .searcher import Listener
 
 # Ray reads these when it is imported; the user's own settings win. (Reasons: Tune's result loggers and its
 # Ctrl-C handler would do our work a second time; starvation must show, but a busy machine is not starved.)
@@ -169,7 +170,7 @@ def run_search(
     plan: SearchPlan,
     slots: Slots,
     shared: Mapping[str, Any],
-    listeners: Sequence[Listener] = (),
+    listeners: Sequence["Listener"] = (),
     on_start: Callable[[Callable[[], Mapping[int, tuple[int, float]]]], None] = lambda beats: None,
     *,
     only_begun: bool = False,
@@ -191,7 +192,10 @@ def run_search(
         Why it ended, as one clause; "" when what was begun is all.
     """
     import ray
-    from ray import tune
+    from ray import tune  # a second, in which the slots' workers start
+
+    from .searcher import StudySearcher
+    from .trial import drive_trial
 
     for trial in [t for t in study.running() if not t.settings]:
         study.finish(trial.number, "failed", "the search died while it was asked for")
