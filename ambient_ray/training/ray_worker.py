@@ -7,6 +7,7 @@ import importlib
 import logging
 import math
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -137,9 +138,10 @@ def serve(config: Mapping[str, Any]) -> None:
         while (job := slot.next(index)) is not None:
             if data[0] != job["data"]:
                 data = job["data"], ray.get(job["data"])
+            began = time.time()
             end = run_job(job, data[1], world, slot)
             if world.rank == 0:
-                slot.tell(job["number"], end)
+                slot.tell(job["number"], {**end, "began": began, "ended": time.time()})
             index += 1
             gc.collect()  # the trial's network, before the next one's is made
             if device.type == "cuda":
