@@ -167,13 +167,13 @@ def _shared(prepared: Prepared) -> dict[str, Any]:
     """What every worker reads: large arrays go into the object store once a node."""
     import ray
 
-    from ambient_ray.evaluation import EvaluationSettings, References
+    from ambient_ray.evaluation import CachedExtractor, EvaluationSettings, References
     from ambient_ray.training import TrainingData
 
     subsets, reference = prepared.subsets, prepared.config.evaluation.reference
     mirror, shift = augmentation(prepared.settings, prepared.space)
     references = References.build(
-        prepared.extractor,
+        CachedExtractor(prepared.extractor, prepared.config.output_dir / "cache"),
         subsets.train,
         subsets.heldout,
         full=prepared.images if reference == "full" else None,

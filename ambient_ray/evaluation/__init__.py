@@ -13,6 +13,7 @@ from .errors import (
 from .estimate import Estimate, bootstrap_interval, wilson_interval
 from .evaluate import Nearest, Scores, comparable, evaluate, fidelity_key
 from .extractors import BUILT_IN, Extractor, ModuleExtractor, PixelExtractor, build_extractor, on_device
+from .feature_cache import CachedExtractor
 from .fidelity import GaussianStatistics, KernelStatistics, frechet_distance, kernel_distance
 from .mechanism import SIGMAS, denoising_gap, denoising_losses
 from .memorization import (
@@ -32,6 +33,7 @@ __all__ = [
     "SIGMAS",
     "S_TAU_THRESHOLDS",
     "BrokenFeatureCacheError",
+    "CachedExtractor",
     "Estimate",
     "EvaluationSettings",
     "EvaluationSettingsError",
