@@ -137,9 +137,10 @@ def replicas_to_begin(
         search_seed: the training seed of the search.
 
     Returns:
-        In the order to begin them: every candidate's first, then every candidate's second, ...
+        In the order to begin them: every candidate's first, then every candidate's second, ...; of these the longest
+        first, so that few wait for one that began last.
     """
-    todo: list[tuple[int, int, Replica]] = []
+    todo: list[tuple[int, int, int, Replica]] = []
     for place, candidate in enumerate(candidates):
         trial = candidate.trial
         rungs = tuple(
@@ -150,8 +151,8 @@ def replicas_to_begin(
         taken = {int(t.settings["seed"]) for t in begun} | {search_seed, trial.settings.get("seed", search_seed)}
         fresh = (seed for seed in count(search_seed + 1) if seed not in taken)
         for turn in range(len(reach), seeds):
-            todo.append((turn, place, Replica(trial.number, next(fresh), rungs)))
-    return [replica for _, _, replica in sorted(todo, key=lambda item: item[:2])]
+            todo.append((turn, -rungs[-1], place, Replica(trial.number, next(fresh), rungs)))
+    return [replica for *_, replica in sorted(todo, key=lambda item: item[:3])]
 
 
 def confirmed(trials: Sequence[TrialRecord], objectives: Objectives) -> list[Confirmed]:

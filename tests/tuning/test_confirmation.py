@@ -78,7 +78,10 @@ def test_what_was_begun_is_never_begun_again(states, seeds, search_seed):
     plan = replicas_to_begin(SEARCH, wanted, seeds, search_seed)
     assert len(plan) == 3 * seeds and len({(r.number, r.seed) for r in plan}) == len(plan)
     assert search_seed not in {r.seed for r in plan}
-    assert {r.number for r in plan[:3]} == {0, 1, 2}  # everyone's first before anyone's second
+    for turn in range(seeds):  # everyone's first before anyone's second, and the longest before the shorter
+        together = plan[3 * turn : 3 * turn + 3]
+        assert {r.number for r in together} == {0, 1, 2}
+        assert [r.rungs[-1] for r in together] == sorted((r.rungs[-1] for r in together), reverse=True)
     some = [begin(r, 10 + i, state, upto=1) for i, (r, state) in enumerate(zip(plan, states, strict=False))]
     assert replicas_to_begin([*SEARCH, *some], wanted, seeds, search_seed) == plan[len(some) :]
 
