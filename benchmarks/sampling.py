@@ -2,7 +2,7 @@
 
     python benchmarks/sampling.py [--quick] [--network digits | unet_small]
 
-The plain loop is Algorithm 2 of Karras et al. 2022 without churn, over the network as diffusers has it, with one noise
+The plain loop is Algorithm 1 of Karras et al. 2022, over the network as diffusers has it, with one noise
 level for each image of a batch. Ours is what a rung does (`draw_samples`): its sampler with the network that a trial
 samples, compiled or not. Both draw the same images from the same latents, which is checked. Blocks alternate in one
 process, timed by its CPU time; the ratio is the median over pairs. The last line printed is one JSON object.
@@ -16,6 +16,7 @@ import logging
 import statistics
 import time
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ def main() -> None:
         blocks=5 if options.quick else 15,
         steps=1,
     )
-    sample(compiled.sampled, n - 7, shape, seed=1, batch_size=batch)  # batches stay as they are, the last is padded
+    ours(build(options.network, compile=True))  # the next trial of the same process
     recompiles = counters["stats"]["unique_graphs"] - graphs
     for name, taken in times.items():
         print(f"  {name:9} {statistics.median(taken):6.3f} s, {ratio(times['plain'], taken):.2f} times the plain loop")
@@ -95,7 +96,7 @@ def plain_samples(model: torch.nn.Module, n: int, shape: tuple[int, ...], batch:
     for start in range(0, n, batch):
         size = min(batch, n - start)
         x = latents(size, shape, seed=0, start=start) * levels[0]
-        for now, then in zip(levels[:-1], levels[1:], strict=True):
+        for now, then in pairwise(levels):
             first = (x - model(x, torch.full((size,), now))) / now
             ahead = x + (then - now) * first
             if then > 0:
