@@ -80,7 +80,7 @@ def _sampling_seconds(prepared: Prepared, state: TrainState, device: torch.devic
     labels = None if prepared.subsets.train.labels is None else prepared.subsets.train.labels[:1].repeat(n)
     began = time.perf_counter()
     sample(
-        state.ema.model, n, prepared.images.shape, seed=0, batch_size=n, device=device, steps=steps,
+        state.sampled, n, prepared.images.shape, seed=0, batch_size=n, device=device, steps=steps,
         labels=labels if settings.conditional else None,
     )  # fmt: skip
     _wait(device)

@@ -5,11 +5,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module, resources
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
-
-import yaml
 
 from ambient_ray.data import ImageSet, Split, load_images, noise_bank, split
 from ambient_ray.tracking import TrackingStore, check_tracking, resolve_store
@@ -25,6 +23,7 @@ from ambient_ray.tuning.space import Choice, Space, load_space
 from ambient_ray.tuning.study import Study
 from ambient_ray.tuning.transfer import Transfer, WarmStartError
 
+from .automatic import compiles, network, precision
 from .checks import (
     check_network,
     check_scores,
@@ -135,7 +134,8 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
         subsets = split(images, config.dataset.n_train, seed=config.seed)
         check_tracking(store.uri)
         extractor = _extractor(config, images)
-    settings = TrainSettings.from_dict({**settings.to_dict(), "backbone": network(config, images.shape[-1])})
+    resolved = {"backbone": network(config, images.shape[-1]), "compile": compiles(config, space)}
+    settings = TrainSettings.from_dict({**settings.to_dict(), **resolved})
     check_network(settings, subsets)
     check_space_data(settings, space, subsets)
     objectives = _objectives(config, extractor.name)
@@ -160,38 +160,13 @@ def train_settings(config: Configuration) -> TrainSettings:
         {
             **config.training,
             "precision": precision(config),
+            "compile": compiles(config),
             "backbone": config.backbone,
             "seed": config.seed, "noise_seed": config.seed, "latent_seed": config.seed,
             "rungs": config.trial.rungs, "samples": evaluation.samples,
             "sample_steps": evaluation.sample_steps, "sample_batch": evaluation.sample_batch,
         }
     )  # fmt: skip
-
-
-def precision(config: Configuration) -> str:
-    """What `auto` means here: bf16 where it is native, on the GPUs or on this machine's processor; else fp32."""
-    chosen = str(config.training.get("precision", "fp32"))
-    if chosen != "auto":
-        return chosen
-    import torch
-
-    if config.trial.gpus_per_worker:
-        native = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        flags: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # newer than our lower bound of torch
-        native = bool(flags.get("avx512_bf16") or flags.get("amx_bf16"))
-    return "bf16" if native else "fp32"
-
-
-def network(config: Configuration, resolution: int) -> dict[str, Any]:
-    """The backbone's configuration; `auto` is one of those that ship, by the images' resolution in pixels."""
-    if config.backbone.get("_target_") != "auto":
-        return dict(config.backbone)
-    sizes = {8: "dit_digits", 16: "unet_small", 32: "unet_medium"}
-    name = next((name for size, name in sizes.items() if resolution <= size), "unet_paper")
-    # Read as a file: Hydra composes once a process, and has done so.
-    shipped = resources.files("ambient_ray.conf") / "backbone" / f"{name}.yaml"
-    return dict(yaml.safe_load(shipped.read_text()))
 
 
 def network_imports(backbone: Mapping[str, Any]) -> list[str]:

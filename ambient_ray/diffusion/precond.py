@@ -26,9 +26,14 @@ class EDMPrecond(nn.Module):
         self.backbone = backbone
         self.sigma_data = float(sigma_data)
 
+    @property
+    def broadcasts_noise_level(self) -> bool:
+        """Whether a batch of one noise level is cheaper as sigma [1]: the backbone says that it takes c_noise [1]."""
+        return bool(getattr(self.backbone, "broadcasts_noise_level", False))
+
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Predict the clean image. x: [B,C,H,W]; sigma: [B] or a scalar, > 0; labels: int64 [B] or None."""
-        s = sigma.to(x.dtype).expand(x.shape[0])
+        """Predict the clean image. x: [B,C,H,W]; sigma: [B], [1] or a scalar, > 0; labels: int64 [B] or None."""
+        s = sigma.to(x.dtype).expand(1 if sigma.numel() == 1 and self.broadcasts_noise_level else x.shape[0])
         sd = self.sigma_data
         norm = (s.square() + sd * sd).sqrt()
         shape = (-1, *([1] * (x.ndim - 1)))

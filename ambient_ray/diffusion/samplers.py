@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -49,12 +50,15 @@ def heun_sampler(
 ) -> Tensor:
     """Solve the probability-flow ODE with Heun's second-order method (Karras et al. 2022, Algorithm 1).
 
-    denoiser: (x, sigma [B], labels=None) -> D; latents: [B,C,H,W] ~ N(0, I), scaled by sigma_max inside;
-    labels: int64 [B] or None. 2 * steps - 1 evaluations. Returns [B,C,H,W] in the latents' dtype.
+    denoiser: (x, sigma [B], labels=None) -> D; one that says that it `broadcasts_noise_level` gets sigma [1]. latents:
+    [B,C,H,W] ~ N(0, I), scaled by sigma_max inside; labels: int64 [B] or None. 2 * steps - 1 evaluations. Returns
+    [B,C,H,W] in the latents' dtype.
     """
 
+    rows = 1 if getattr(denoiser, "broadcasts_noise_level", False) else len(latents)
+
     def slope(x: Tensor, level: float) -> Tensor:
-        sigma = torch.full((x.shape[0],), level, dtype=x.dtype, device=x.device)
+        sigma = torch.full((rows,), level, dtype=x.dtype, device=x.device)
         d = denoiser(x, sigma) if labels is None else denoiser(x, sigma, labels=labels)
         gradient: Tensor = (x - d) / level
         return gradient
@@ -95,15 +99,15 @@ def sample(
     """Images start .. start + n - 1 of a latent seed, uint8 [n,H,W,C]; whatever batch_size (up to rounding).
 
     shape: (C, H, W); labels: int64 [n] or None; steps, rho: see `karras_schedule`. A module is sampled in
-    evaluation mode and put back as it was. Every batch has the same shape (the last is padded), so a compiled
-    network compiles once. Raises NonFiniteSamplesError when a pixel is NaN or infinite.
+    evaluation mode and put back as it was. Every batch has the same shape (as even as batch_size allows, the last is
+    padded), so a compiled network compiles once. Raises NonFiniteSamplesError when a pixel is NaN or infinite.
     """
     if n < 0 or batch_size < 1:
         raise ValueError(f"sampling needs n >= 0 and batch_size >= 1, got {n} and {batch_size}")
     training = isinstance(denoiser, nn.Module) and denoiser.training
     if training:
         denoiser.eval()  # type: ignore[attr-defined]
-    size = max(1, min(batch_size, n))
+    size = max(1, math.ceil(n / max(1, math.ceil(n / batch_size))))
     wanted = None if labels is None else torch.as_tensor(labels, dtype=torch.int64)
     images = np.empty((n, *shape[1:], shape[0]), dtype=np.uint8)
     try:

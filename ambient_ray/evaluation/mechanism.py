@@ -31,7 +31,7 @@ def denoising_losses(
     images: float [N,C,H,W] in [-1, 1] (SCIENCE.md 1; Karras et al. 2022, eq. 2). Image j's noise depends on
     (seed, j) and the sigma's place alone: the same in every trial, at every rung, on every device and for
     every batch size. The denoiser is called as it is (put a network with dropout into eval mode first),
-    without gradients.
+    without gradients; with sigma [1] if it says that it `broadcasts_noise_level`, else [B].
     """
     clean = torch.as_tensor(images)
     if clean.ndim != 4 or not clean.is_floating_point():
@@ -39,6 +39,7 @@ def denoising_losses(
             f"Denoising losses need float images [N,C,H,W] in [-1, 1], got {clean.dtype} {clean.shape}."
         )
     classes = None if labels is None else torch.as_tensor(labels)
+    one_row = getattr(denoiser, "broadcasts_noise_level", False)
     noise = _noise(len(clean), len(sigmas), clean.shape[1:], seed)
     losses = np.empty((len(clean), len(sigmas)))
     with torch.no_grad():
@@ -47,7 +48,7 @@ def denoising_losses(
             x = clean[part].to(device, torch.float32)
             y = None if classes is None else classes[part].to(device)
             for column, level in enumerate(sigmas):
-                sigma = torch.full((len(x),), float(level), device=device)
+                sigma = torch.full((1 if one_row else len(x),), float(level), device=device)
                 noisy = x + level * noise[part, column].to(device)
                 d = denoiser(noisy, sigma) if y is None else denoiser(noisy, sigma, labels=y)
                 error = (d.float() - x).square().flatten(1).mean(dim=1)

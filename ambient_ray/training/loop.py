@@ -84,7 +84,7 @@ class _Trial:
             if problem:
                 return self.outcome("failed", problem)
             seconds = time.monotonic() - began
-            samples = draw_samples(self.settings, self.state.ema.model, self.data.train, self.world)
+            samples = draw_samples(self.settings, self.state.sampled, self.data.train, self.world)
             if samples is None:
                 return self.outcome("failed", f"samples became non-finite at image {self.state.images_seen}")
             if not self.reporter.rung(self.finish_rung(rung, trained, samples, began, seconds)):

@@ -14,7 +14,8 @@ PRECISIONS = ("fp32", "bf16")
 OPTIMIZERS = ("adam", "adamw")
 # Settings of the network that a trial may set beside those of the training.
 NETWORK_SETTINGS = frozenset({"dropout", "width", "depth"})
-# What may differ between a checkpoint and the run that takes it up: none of these changes the weights' path.
+# What may differ between a checkpoint and the run that takes it up: none of these changes what is trained. Compiled
+# code adds in another order, as another processor does; so a trial can go on where there is no compiler.
 FREE_ON_RESUME = frozenset({"rungs", "compile", "compile_mode"})
 
 
@@ -34,7 +35,8 @@ class TrainSettings:
     grad_clip: bound on the gradient's norm, or None
     ema_halflife_images: of the averaged weights; at most ema_warmup times the images seen (0: no warm-up)
     precision: `fp32`, or `bf16` (autocast in training; sampling stays fp32)
-    compile, compile_mode: torch.compile of the training network; without a compiler it stays eager
+    compile, compile_mode: torch.compile of the network and of the average that is sampled; without a compiler both stay
+        eager. compile_mode is of the training step alone, e.g. `reduce-overhead`: CUDA graphs on a GPU
     channels_last: memory format of network and images
     flip: mirror half of the images, each with its noise
     shift_pixels: move each image by up to so many whole pixels either way, with its noise (`shift_together`)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-import os
-import shutil
 from typing import Any
 
 import torch
@@ -14,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ambient_ray.diffusion import EDMPrecond, build_backbone
 
+from .compiling import first_compilation, missing_compiler, prepare_compiling
 from .ema import Ema
 from .resident import ResidentImages, measured_sigma_data
 from .settings import TrainSettings
@@ -26,7 +24,8 @@ _log = logging.getLogger(__name__)
 class TrainState:
     """Network, average, optimizer and data of one rank. `step` advances it by one global batch.
 
-    model: the EDMPrecond that is trained; ema: its average, which is sampled; images_seen: by all ranks.
+    model: the EDMPrecond that is trained; ema: its average; sampled: the average as the sampler calls it; images_seen:
+    by all ranks.
     """
 
     def __init__(self, settings: TrainSettings, data: TrainingData, world: World) -> None:
@@ -47,7 +46,8 @@ class TrainState:
         self.ema = Ema(self.model, halflife=settings.ema_halflife_images, warmup=settings.ema_warmup)
         self.optimizer = _optimizer(settings, self.model)
         self._parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self._network = _for_training(settings, self.model, world)
+        compiled = settings.compile and _can_compile(world.device)
+        self.sampled: nn.Module = self.ema.model
         self._streams = StepStreams(
             settings.seed,
             n_images=len(data.train),
@@ -59,20 +59,16 @@ class TrainState:
             fresh_noise=settings.noise_draws == "inf" and settings.sigma_tn > 0,
             shift_pixels=settings.shift_pixels,
         )
+        if compiled:
+            self._compile()
+        self._network = _for_training(self.model, world)
 
     def step(self) -> tuple[Tensor, Tensor]:
         """One step over the next global batch: (loss, gradient norm), 0-d on the device. No host sync."""
-        settings, draws = self.settings, self._streams.draw(self.images_seen)
-        batch = self._images.batch(draws)
-        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            loss = self.objective.loss(
-                self._network,
-                batch.clean,
-                batch.noise,
-                labels=batch.labels,
-                noisy_image=batch.noisy_image,
-                draws=draws.draws,
-            ).mean()
+        settings = self.settings
+        if settings.compile_mode is not None:  # a CUDA graph may write over the last step's gradients from here on
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        loss = self._loss(self._network)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = self._clip_gradient()
         self.images_seen += settings.batch_size
@@ -82,6 +78,39 @@ class TrainState:
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(settings.batch_size, self.images_seen)
         return loss.detach(), norm
+
+    def _loss(self, network: nn.Module) -> Tensor:
+        """The mean loss of this rank's part of the next global batch."""
+        draws = self._streams.draw(self.images_seen)
+        batch = self._images.batch(draws)
+        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            return self.objective.loss(
+                network,
+                batch.clean,
+                batch.noise,
+                labels=batch.labels,
+                noisy_image=batch.noisy_image,
+                draws=draws.draws,
+            ).mean()
+
+    def _compile(self) -> None:
+        """Compile the network and its average for the sampler, and let the node's first process pay for the former.
+
+        With a step's loss and gradients, which are dropped: before DDP, whose ranks wait for each other in a step.
+        """
+        settings = self.settings
+        prepare_compiling()
+        self.model.compile(mode=settings.compile_mode, dynamic=False)
+        self.sampled = torch.compile(self.ema.model, dynamic=False)  # type: ignore[assignment]
+        what = (settings.backbone, self.image, self.sigma_data, settings.precision, settings.compile_mode)
+        share = settings.batch_size // self.world.size
+        kept = [buffer.clone() for buffer in self.model.buffers()]  # e.g. batch norm's running means
+        with first_compilation(repr((what, settings.channels_last, share, self.world.device.type))):
+            self._loss(self.model).backward()  # type: ignore[no-untyped-call]
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for buffer, value in zip(self.model.buffers(), kept, strict=True):
+                buffer.copy_(value)
 
     def _clip_gradient(self) -> Tensor:
         """The gradient's norm, not finite where any part is not; then it is clipped if settings say so."""
@@ -126,28 +155,17 @@ def _optimizer(settings: TrainSettings, model: nn.Module) -> torch.optim.Optimiz
     return kind(parameters, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True)
 
 
-def _for_training(settings: TrainSettings, model: EDMPrecond, world: World) -> nn.Module:
-    """The module that the step calls: compiled if asked for and possible, in DDP with several workers."""
-    if settings.compile:
-        if missing := missing_compiler(world.device):
-            _log.warning("compile: %s; training runs uncompiled", missing)
-        else:
-            model.compile(mode=settings.compile_mode)
+def _can_compile(device: torch.device) -> bool:
+    if missing := missing_compiler(device):
+        _log.warning("compile: %s; training runs uncompiled", missing)
+    return not missing
+
+
+def _for_training(model: EDMPrecond, world: World) -> nn.Module:
+    """The module that the step calls: the model, in DDP with several workers."""
     if world.size == 1:
         return model
     if not torch.distributed.is_initialized():
         raise TrialInputError(f"{world.size} workers need torch.distributed, which is not initialised")
     devices = [world.device] if world.device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
-
-
-def missing_compiler(device: torch.device) -> str | None:
-    """Why torch.compile cannot work here, or None: it needs a C++ compiler on a CPU, Triton and C on CUDA."""
-    cpu = device.type == "cpu"
-    usual = ("g++", "clang++") if cpu else ("gcc", "clang")
-    chosen = os.environ.get("CXX" if cpu else "CC")
-    if not any(shutil.which(name) for name in ([chosen] if chosen else usual)):
-        return f"no compiler on this machine ({chosen or ' or '.join(usual)})"
-    if not cpu and importlib.util.find_spec("triton") is None:
-        return "no compiler for the GPU on this machine (the package triton)"
-    return None

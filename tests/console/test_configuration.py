@@ -4,9 +4,12 @@ import shlex
 
 import pytest
 
+from ambient_ray.console.automatic import compiles, network
 from ambient_ray.console.command import ConfigurationError, load
 from ambient_ray.console.configuration import validate
-from ambient_ray.console.preparation import network, train_settings
+from ambient_ray.console.preparation import train_settings
+from ambient_ray.training import compiling
+from ambient_ray.tuning.space import Choice, Space
 
 PRESETS = ("digits", "fashion", "cifar10", "tiny_imagenet", "ffhq64", "ffhq64_paper")
 
@@ -50,6 +53,32 @@ def test_the_digits_preset_is_the_default():
 @pytest.mark.parametrize(("resolution", "widths"), [(16, [32, 64]), (28, [64, 128, 128]), (64, [128, 256, 256, 256])])
 def test_larger_images_get_a_larger_network_by_themselves(resolution, widths):
     assert network(validate(load("search", ["dataset.path=/data"])), resolution)["block_out_channels"] == widths
+
+
+@pytest.mark.parametrize(
+    ("overrides", "compiled"),
+    [
+        ([], True),
+        (["training.compile=false"], False),
+        (["trial.rungs=[12800]"], False),
+        (["trial.rungs=[12800]", "training.compile=true"], True),
+        (["backbone._target_=my.Net"], False),
+        (["trials=1"], True),
+    ],
+)
+def test_compile_auto_is_where_it_pays(overrides, compiled, monkeypatch):
+    monkeypatch.setattr(compiling, "missing_compiler", lambda device: None)
+    assert train_settings(validate(load("search", overrides))).compile is compiled
+    monkeypatch.setattr(compiling, "missing_compiler", lambda device: "none")
+    assert train_settings(validate(load("search", overrides))).compile is ("training.compile=true" in overrides)
+
+
+def test_compile_auto_is_off_where_every_trial_has_a_network_of_its_own(monkeypatch):
+    monkeypatch.setattr(compiling, "missing_compiler", lambda device: None)
+    config = validate(load("search"))
+    other, network_too = (Space("s", {name: Choice(name, (0.5, 1.0))}) for name in ("lr", "width"))
+    assert compiles(config, other)
+    assert not compiles(config, network_too)
 
 
 def test_the_commands_of_the_design_compose():

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -67,6 +69,53 @@ def test_the_network_tells_noise_levels_apart_smoothly(target):
         base = out(0.5)
         step, jump = (out(0.5005) - base).norm(), (out(2.0) - base).norm()
     assert 0 < step < 0.2 * jump
+
+
+def _whole_image_dit(num_classes=None):
+    torch.manual_seed(0)
+    sizes = SMALL[DIT] | {"patch_size": 8}
+    net = build_backbone({"_target_": DIT, **sizes}, channels=2, resolution=8, num_classes=num_classes)
+    for p in net.parameters():
+        nn.init.normal_(p, std=0.2)
+    return net
+
+
+def test_attention_over_one_token_equals_diffusers_own_with_its_gradients():
+    from diffusers.models.attention_processor import AttnProcessor2_0
+
+    short = _whole_image_dit()
+    plain = copy.deepcopy(short).requires_grad_(True)
+    for block in plain.net.transformer_blocks:
+        block.attn1.set_processor(AttnProcessor2_0())
+    x, c_noise = torch.randn(5, 2, 8, 8), torch.linspace(-1.5, 1.0, 5)
+    for net in (short, plain):
+        net(x, c_noise).square().mean().backward()
+    torch.testing.assert_close(short(x, c_noise), plain(x, c_noise))
+    frozen = 0
+    for (name, mine), (_, theirs) in zip(short.named_parameters(), plain.named_parameters(), strict=True):
+        if mine.requires_grad:
+            torch.testing.assert_close(mine.grad, theirs.grad, msg=lambda text, name=name: f"{name}: {text}")
+        else:
+            frozen += 1
+            assert ".to_q." in name or ".to_k." in name
+            assert theirs.grad.abs().max() < 1e-6, "one token's attention does not depend on queries and keys"
+    assert frozen == 2 * 2 * len(short.net.transformer_blocks)
+
+
+def test_several_tokens_keep_their_attention():
+    net = build_backbone({"_target_": DIT, **SMALL[DIT], "patch_size": 4}, channels=1, resolution=8)
+    assert all(p.requires_grad for p in net.parameters())
+
+
+@pytest.mark.parametrize("num_classes", [None, 10])
+@pytest.mark.parametrize("level", [0.002, 0.5, 80.0])
+def test_one_noise_level_for_a_batch_is_computed_as_if_given_for_each_image(num_classes, level):
+    model = EDMPrecond(_whole_image_dit(num_classes))
+    assert model.broadcasts_noise_level
+    x, labels = torch.randn(6, 2, 8, 8), None if num_classes is None else torch.arange(6)
+    each = model(x, torch.full((6,), level), labels)
+    torch.testing.assert_close(model(x, torch.full((1,), level), labels), each)
+    torch.testing.assert_close(model(x, torch.tensor(level), labels), each)
 
 
 def test_labels_are_asked_for_exactly_when_there_are_classes():

@@ -45,6 +45,7 @@ def test_a_scalar_level_serves_the_whole_batch_and_labels_pass_through():
     x = torch.ones(3, 1, 2, 2)
     assert torch.equal(model(x, torch.tensor(2.0), labels), model(x, torch.full((3,), 2.0), labels))
     assert probe.labels is labels
+    assert probe.c_noise.shape == (3,), "a backbone that does not ask for one row gets one for each image"
 
 
 def test_refuses_data_without_spread():

@@ -71,6 +71,28 @@ def test_evaluations_and_labels():
     assert all(given is labels for _, given in seen)
 
 
+def test_one_row_of_noise_level_goes_to_those_denoisers_only_that_ask_for_it():
+    class Denoiser:
+        def __call__(self, x, sigma):
+            self.rows = sigma.shape
+            return x / (1 + sigma.view(-1, 1, 1, 1) ** 2)
+
+    usual, one = Denoiser(), Denoiser()
+    one.broadcasts_noise_level = True
+    z = torch.randn(3, 1, 2, 2)
+    assert torch.equal(heun_sampler(usual, z), heun_sampler(one, z))
+    assert (usual.rows, one.rows) == ((3,), (1,))
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size", "size"), [(500, 250, 250), (500, 256, 250), (7, 3, 3), (4, 9, 4), (9, 8, 5)]
+)
+def test_batches_are_as_even_as_their_bound_allows(n, batch_size, size):
+    seen = set()
+    sample(lambda x, sigma: seen.add(len(x)) or x, n, (1, 1, 1), seed=0, batch_size=batch_size, steps=1)
+    assert seen == {size}
+
+
 @pytest.mark.parametrize("sigma_tn", [0.0, 0.2, 0.5, 1.0, 2.0, 4.0])
 def test_the_closed_form_sampler_copies_the_training_set(sigma_tn):
     """Infinite capacity memorizes 100 % at every sigma_tn: Ambient's gain must come from somewhere else."""

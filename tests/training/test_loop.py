@@ -12,9 +12,8 @@ import small_world as world
 
 from ambient_ray.data import ImageSet, to_float
 from ambient_ray.diffusion import LogNormal, denoising_loss
-from ambient_ray.training import TrainingData, TrialInputError, World, run_trial
+from ambient_ray.training import TrainingData, TrialInputError, World, compiling, run_trial
 from ambient_ray.training import loop as loop_module
-from ambient_ray.training import state as state_module
 from ambient_ray.training.resident import ResidentImages
 from ambient_ray.training.state import TrainState, learning_rate
 
@@ -238,7 +237,7 @@ def test_measured_sigma_data_is_the_spread_of_the_training_pixels(tmp_path):
 
 
 def test_no_compiler_is_said_once_and_training_goes_on(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(state_module.shutil, "which", lambda name: None)
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
     with caplog.at_level(logging.WARNING):
         outcome, _ = _run(tmp_path, compile=True, rungs=(32, 64))
     assert outcome.state == "finished"

@@ -1,0 +1,61 @@
+"""What `auto` means in a search's configuration: settings that are chosen by the machine, the images and the space."""
+
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from ambient_ray.training.settings import NETWORK_SETTINGS
+from ambient_ray.tuning.space import Space
+
+from .configuration import Configuration
+
+_STEPS_TO_COMPILE = 1000
+
+
+def precision(config: Configuration) -> str:
+    """What `auto` means here: bf16 where it is native, on the GPUs or on this machine's processor; else fp32."""
+    chosen = str(config.training.get("precision", "fp32"))
+    if chosen != "auto":
+        return chosen
+    import torch
+
+    if config.trial.gpus_per_worker:
+        native = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        flags: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # newer than our lower bound of torch
+        native = bool(flags.get("avx512_bf16") or flags.get("amx_bf16"))
+    return "bf16" if native else "fp32"
+
+
+def compiles(config: Configuration, space: Space | None = None) -> bool | Any:
+    """What `auto` means: a compiler is there, and what it costs a node once is less than what trials save.
+
+    It costs half a minute for each network, once, and saves a third of every step: over 1,000 steps of the digits'
+    network some 6 s a trial, more with larger ones. So not where the space varies the network. By what the study fixes
+    (and this machine) alone, as the study holds the resolved value among its settings; `trials` may grow later.
+    """
+    chosen = config.training.get("compile", False)
+    if chosen != "auto":
+        return chosen
+    import torch
+
+    from ambient_ray.training.compiling import missing_compiler
+
+    steps = config.trial.rungs[-1] / int(config.training.get("batch_size", 64))
+    ours = str(config.backbone.get("_target_", "")).startswith(("auto", "ambient_ray."))
+    varies = space is not None and not NETWORK_SETTINGS.isdisjoint(space.parameters)
+    device = torch.device("cuda" if config.trial.gpus_per_worker else "cpu")
+    return ours and not varies and steps >= _STEPS_TO_COMPILE and missing_compiler(device) is None
+
+
+def network(config: Configuration, resolution: int) -> dict[str, Any]:
+    """The backbone's configuration; `auto` is one of those that ship, by the images' resolution in pixels."""
+    if config.backbone.get("_target_") != "auto":
+        return dict(config.backbone)
+    sizes = {8: "dit_digits", 16: "unet_small", 32: "unet_medium"}
+    name = next((name for size, name in sizes.items() if resolution <= size), "unet_paper")
+    # Read as a file: Hydra composes once a process, and has done so.
+    shipped = resources.files("ambient_ray.conf") / "backbone" / f"{name}.yaml"
+    return dict(yaml.safe_load(shipped.read_text()))
