@@ -12,7 +12,7 @@ from ambient_ray.errors import UserError
 from ambient_ray.evaluation import PixelExtractor, References, evaluate, fidelity_key
 from ambient_ray.training import TrainingData, TrainSettings, TrainSettingsError
 from ambient_ray.training.resident import check_images
-from ambient_ray.training.state import build_model, image_facts
+from ambient_ray.training.state import check_model, image_facts
 from ambient_ray.tuning.space import Choice, Parameter, Space
 
 
@@ -68,7 +68,7 @@ def lock_study(folder: Path) -> IO[str]:
 
 
 def check_network(settings: TrainSettings, subsets: Split) -> None:
-    """Build the network once, so that a wrong size stops the search here and not every trial."""
+    """A network of a wrong size stops the search here and not every trial."""
     data = TrainingData(subsets.train, subsets.heldout)
     _, height, width = subsets.train.shape
     if height != width:
@@ -76,7 +76,7 @@ def check_network(settings: TrainSettings, subsets: Split) -> None:
             f"the images are {width} x {height} and the network takes squares: set dataset.resolution, e.g."
             f" dataset.resolution={min(height, width)}, for a centre crop"
         )
-    build_model(settings, image_facts(settings, data), 0.5)
+    check_model(settings, image_facts(settings, data))
 
 
 def check_space_values(settings: TrainSettings, space: Space) -> None:
@@ -93,7 +93,7 @@ def check_space_data(settings: TrainSettings, space: Space, subsets: Split) -> N
         TrialInputError: a network cannot be built, or images are too small for what is done to them.
     """
     data = TrainingData(subsets.train, subsets.heldout)
-    built: list[object] = [settings.backbone]  # what has been built, here or by `check_network`
+    checked: list[object] = [settings.backbone]  # here or by `check_network`
     for own in corners(space):
         trial = settings.overlaid(own)
         if trial.n_train is not None and trial.n_train > len(subsets.train):
@@ -104,9 +104,9 @@ def check_space_data(settings: TrainSettings, space: Space, subsets: Split) -> N
             )
         check_images(trial, data)
         network = {key: value for key, value in trial.backbone.items() if key != "dropout"}
-        if network not in built:
-            build_model(trial, image_facts(trial, data), 0.5)
-            built.append(network)
+        if network not in checked:
+            check_model(trial, image_facts(trial, data))
+            checked.append(network)
 
 
 def corners(space: Space) -> list[dict[str, Any]]:

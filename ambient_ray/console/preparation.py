@@ -2,10 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
@@ -123,17 +120,15 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
     store = resolve_store(config.tracking.uri, config.output_dir)
     check_writable(config.folder)
     lock = None if config.dry_run else lock_study(config.folder)
-    with ThreadPoolExecutor(max_workers=1) as aside:
-        aside.submit(_import_network, config.backbone)
-        images = load_images(
-            config.dataset.source,
-            resolution=config.dataset.resolution,
-            skip_broken=config.dataset.skip_broken,
-            channels=config.dataset.channels,
-        )
-        subsets = split(images, config.dataset.n_train, seed=config.seed)
-        check_tracking(store.uri)
-        extractor = _extractor(config, images)
+    images = load_images(
+        config.dataset.source,
+        resolution=config.dataset.resolution,
+        skip_broken=config.dataset.skip_broken,
+        channels=config.dataset.channels,
+    )
+    subsets = split(images, config.dataset.n_train, seed=config.seed)
+    check_tracking(store.uri)
+    extractor = _extractor(config, images)
     resolved = {"backbone": network(config, images.shape[-1]), "compile": compiles(config, space)}
     settings = TrainSettings.from_dict({**settings.to_dict(), **resolved})
     check_network(settings, subsets)
@@ -172,19 +167,10 @@ def train_settings(config: Configuration) -> TrainSettings:
 def network_imports(backbone: Mapping[str, Any]) -> list[str]:
     """Modules that building this network imports, seconds of them, so that others can do so ahead of time."""
     module, _, name = str(backbone.get("_target_", "")).rpartition(".")
-    if name == "auto":
-        module, name = "ambient_ray.diffusion.backbones", "DiT"  # the default's; it brings most of the others
     if module != "ambient_ray.diffusion.backbones":
         return [module] if module else []
     kind = "transformers.dit_transformer_2d" if name == "DiT" else "unets.unet_2d"
     return [f"diffusers.models.{kind}"]
-
-
-def _import_network(backbone: Mapping[str, Any]) -> None:
-    """Seconds of imports, while images are read and features learnt."""
-    for name in network_imports(backbone):
-        with suppress(ImportError):  # said in a sentence when the network is built
-            import_module(name)
 
 
 def _warm_start(config: Configuration, space: Space, objectives: Objectives) -> Transfer | None:

@@ -1,7 +1,7 @@
 """Diffusion mathematics in PyTorch: preconditioning, noise levels, losses, samplers, backbones, oracles."""
 
 from .augment import flip_together, shift_together
-from .backbones import DiT, UNet, build_backbone
+from .backbones import DiT, UNet, build_backbone, check_backbone
 from .empirical import ambient_empirical_denoiser, empirical_denoiser
 from .losses import Denoiser, ambient_coefficient, ambient_loss, ambient_weight, denoising_loss, edm_weight
 from .noise_levels import Cosine, LogNormal, LogUniform, NoiseLevels
@@ -27,6 +27,7 @@ __all__ = [
     "ambient_loss",
     "ambient_weight",
     "build_backbone",
+    "check_backbone",
     "denoising_loss",
     "edm_weight",
     "empirical_denoiser",

@@ -47,15 +47,12 @@ class UNet(nn.Module):
     ) -> None:
         """Check the sizes and build the network."""
         super().__init__()
-        unit = math.lcm(attention_head_dim if attention else 8, norm_groups or 1)
-        widths = tuple(_scaled("width", int(w), width, unit) for w in block_out_channels)
-        layers_per_block = _scaled("depth", layers_per_block, depth, 1)
-        groups = _norm_groups(widths) if norm_groups is None else norm_groups
-        sizes = _level_sizes(resolution, widths)
-        _check_unet(widths, sizes, attention, attention_head_dim, groups, layers_per_block, dropout)
+        widths, layers_per_block, groups, here = self.planned(
+            channels, resolution, num_classes, block_out_channels=block_out_channels,
+            layers_per_block=layers_per_block, attention=attention, attention_head_dim=attention_head_dim,
+            dropout=dropout, norm_groups=norm_groups, width=width, depth=depth, time_scale=time_scale,
+        )  # fmt: skip
         diffusers: Any = importlib.import_module("diffusers")  # seconds of imports: only where a network is built
-
-        here = [size in set(attention) for size in sizes]
         self.net = diffusers.UNet2DModel(
             sample_size=resolution,
             in_channels=channels,
@@ -73,6 +70,34 @@ class UNet(nn.Module):
         _zero(self.net.conv_out)
         self.num_classes = num_classes
         self.time_scale = time_scale
+
+    @staticmethod
+    def planned(
+        channels: int,
+        resolution: int,
+        num_classes: int | None = None,
+        *,
+        block_out_channels: Sequence[int] = (128, 256, 256, 256),
+        layers_per_block: int = 2,
+        attention: Sequence[int] = (),
+        attention_head_dim: int = 32,
+        dropout: float = 0.0,
+        norm_groups: int | None = None,
+        width: float = 1.0,
+        depth: float = 1.0,
+        time_scale: float = TIME_SCALE,
+    ) -> tuple[tuple[int, ...], int, int, list[bool]]:
+        """What a network of these arguments is made of, or the ValueError why there is none; it is not built.
+
+        Returns: each level's width, the layers of a block, GroupNorm's groups, which levels have attention.
+        """
+        unit = math.lcm(attention_head_dim if attention else 8, norm_groups or 1)
+        widths = tuple(_scaled("width", int(w), width, unit) for w in block_out_channels)
+        layers = _scaled("depth", layers_per_block, depth, 1)
+        groups = _norm_groups(widths) if norm_groups is None else norm_groups
+        sizes = _level_sizes(resolution, widths)
+        _check_unet(widths, sizes, attention, attention_head_dim, groups, layers, dropout)
+        return widths, layers, groups, [size in set(attention) for size in sizes]
 
     def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """x: [B,C,H,W]; c_noise: [B]; labels: int64 [B], required exactly when the network has classes."""
@@ -111,11 +136,10 @@ class DiT(nn.Module):
     ) -> None:
         """Check the sizes and build the network."""
         super().__init__()
-        head_dim, layers = _scaled("width", head_dim, width, 8), _scaled("depth", layers, depth, 1)
-        if patch_size < 1 or resolution % patch_size:
-            raise ValueError(f"patch_size {patch_size} does not divide the resolution {resolution}")
-        if layers < 1:
-            raise ValueError(f"layers must be at least 1, got {layers}")
+        head_dim, layers = self.planned(
+            channels, resolution, num_classes, patch_size=patch_size, layers=layers, heads=heads, head_dim=head_dim,
+            dropout=dropout, width=width, depth=depth, time_scale=time_scale,
+        )  # fmt: skip
         diffusers: Any = importlib.import_module("diffusers")
         embeddings: Any = importlib.import_module("diffusers.models.embeddings")
         self.net = diffusers.DiTTransformer2DModel(
@@ -137,6 +161,29 @@ class DiT(nn.Module):
         _zero(self.net.proj_out_2)
         self.num_classes = num_classes
         self.time_scale = time_scale
+
+    @staticmethod
+    def planned(
+        channels: int,
+        resolution: int,
+        num_classes: int | None = None,
+        *,
+        patch_size: int = 2,
+        layers: int = 6,
+        heads: int = 4,
+        head_dim: int = 32,
+        dropout: float = 0.0,
+        width: float = 1.0,
+        depth: float = 1.0,
+        time_scale: float = TIME_SCALE,
+    ) -> tuple[int, int]:
+        """A head's channels and the layers of a network of these arguments, or the ValueError why there is none."""
+        head_dim, layers = _scaled("width", head_dim, width, 8), _scaled("depth", layers, depth, 1)
+        if patch_size < 1 or resolution % patch_size:
+            raise ValueError(f"patch_size {patch_size} does not divide the resolution {resolution}")
+        if layers < 1:
+            raise ValueError(f"layers must be at least 1, got {layers}")
+        return head_dim, layers
 
     def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """x: [B,C,H,W]; c_noise: [B] or [1]; labels: int64 [B], required exactly when the network has classes."""
@@ -173,19 +220,45 @@ def build_backbone(
     that is called as module(x [B,C,H,W], c_noise [B], labels). ValueError, saying which, when the target is
     missing, cannot be imported, refuses its arguments, or is no nn.Module.
     """
-    sizes = dict(config)
-    target = sizes.pop("_target_", None)
-    if not isinstance(target, str) or "." not in target:
-        raise ValueError(f"backbone._target_ must name a class as package.module.Class, got {target!r}")
-    build = _import(target)
-    try:
-        module = build(channels=channels, resolution=resolution, num_classes=num_classes, **sizes)
-    except TypeError as error:
-        raise ValueError(f"backbone._target_ {target} refuses its arguments: {error}") from error
+    target, build, sizes = _resolved(config)
+    module = _called(
+        target, build, {"channels": channels, "resolution": resolution, "num_classes": num_classes} | sizes
+    )
     if not isinstance(module, nn.Module):
         kind = type(module).__name__
         raise ValueError(f"backbone._target_ {target} gives a {kind}, not a torch.nn.Module")
     return module
+
+
+def check_backbone(
+    config: Mapping[str, Any], *, channels: int, resolution: int, num_classes: int | None = None
+) -> None:
+    """Raise the ValueError that `build_backbone` would raise, as cheaply as the target allows.
+
+    A target whose method `planned` takes its constructor's arguments is asked that; another is built.
+    """
+    target, build, sizes = _resolved(config)
+    image = {"channels": channels, "resolution": resolution, "num_classes": num_classes}
+    if callable(planned := getattr(build, "planned", None)):
+        _called(target, planned, image | sizes)
+    else:
+        build_backbone(config, channels=channels, resolution=resolution, num_classes=num_classes)
+
+
+def _resolved(config: Mapping[str, Any]) -> tuple[str, Any, dict[str, Any]]:
+    """The target's name, the target, and its other arguments."""
+    sizes = dict(config)
+    target = sizes.pop("_target_", None)
+    if not isinstance(target, str) or "." not in target:
+        raise ValueError(f"backbone._target_ must name a class as package.module.Class, got {target!r}")
+    return target, _import(target), sizes
+
+
+def _called(target: str, function: Any, arguments: Mapping[str, Any]) -> Any:
+    try:
+        return function(**arguments)
+    except TypeError as error:
+        raise ValueError(f"backbone._target_ {target} refuses its arguments: {error}") from error
 
 
 def _import(target: str) -> Any:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ambient_ray.diffusion import EDMPrecond, build_backbone
+from ambient_ray.diffusion import EDMPrecond, build_backbone, check_backbone
 
 from .compiling import first_compilation, missing_compiler, prepare_compiling
 from .ema import Ema
@@ -147,6 +147,14 @@ def build_model(settings: TrainSettings, image: dict[str, Any], sigma_data: floa
         except ValueError as error:
             raise TrialInputError(str(error)) from error
     return EDMPrecond(backbone, sigma_data)
+
+
+def check_model(settings: TrainSettings, image: dict[str, Any]) -> None:
+    """Raise the TrialInputError that `build_model` would raise, without building a network that need not be built."""
+    try:
+        check_backbone(settings.backbone, **image)
+    except ValueError as error:
+        raise TrialInputError(str(error)) from error
 
 
 def _optimizer(settings: TrainSettings, model: nn.Module) -> torch.optim.Optimizer:

@@ -1,6 +1,8 @@
 """Every wrong key or value is one sentence that names it."""
 
 import shlex
+import subprocess
+import sys
 
 import pytest
 
@@ -91,3 +93,19 @@ def test_the_commands_of_the_design_compose():
     assert config.output_dir.is_absolute()
     assert config.storage_url.startswith("journal:/")
     assert config.model_name == "faces"
+
+
+def test_preparing_a_search_imports_nothing_that_only_training_needs(tmp_path):
+    """diffusers and scikit-learn cost seconds of a user's time before the first process of a trial starts."""
+    script = (
+        "import sys\n"
+        "from ambient_ray.console.command import load\n"
+        "from ambient_ray.console.configuration import validate\n"
+        "from ambient_ray.console.session import announce\n"
+        "from ambient_ray.console.preparation import prepare\n"
+        f"announce(prepare(validate(load('search', ['output_dir={tmp_path}']))))\n"
+        "late = ('diffusers', 'sklearn', 'mlflow', 'matplotlib', 'ray.tune', 'ray.train')\n"
+        "assert not [name for name in late if name in sys.modules], [name for name in late if name in sys.modules]\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ambient_ray.diffusion import AmbientObjective, EDMPrecond, build_backbone
+from ambient_ray.diffusion import AmbientObjective, EDMPrecond, build_backbone, check_backbone
 
 UNET = "ambient_ray.diffusion.backbones.UNet"
 DIT = "ambient_ray.diffusion.backbones.DiT"
@@ -160,6 +160,8 @@ def test_a_users_module_plugs_in():
     ],
 )
 def test_what_cannot_be_built_is_one_clear_sentence(config, message):
+    with pytest.raises(ValueError, match=message):
+        check_backbone(config, channels=1, resolution=8)
     with pytest.raises(ValueError, match=message):
         build_backbone(config, channels=1, resolution=8)
 
