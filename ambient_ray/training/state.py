@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ambient_ray.diffusion import EDMPrecond, build_backbone
+from ambient_ray.diffusion import Draws, EDMPrecond, build_backbone
 
 from .ema import Ema
-from .resident import ResidentImages, measured_sigma_data
+from .resident import Batch, ResidentImages, measured_sigma_data
 from .settings import TrainSettings
 from .streams import StepStreams, Stream
 from .trial import TrainingData, TrialInputError, World
@@ -62,8 +62,8 @@ class TrainState:
 
     def step(self) -> tuple[Tensor, Tensor]:
         """One step over the next global batch: (loss, gradient norm), 0-d on the device. No host sync."""
-        settings, draws = self.settings, self._streams.draw(self.images_seen)
-        batch = self._images.batch(draws)
+        settings = self.settings
+        batch, draws = self.next_batch()
         with torch.autocast(self.world.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             loss = self.objective.loss(
                 self._network,
@@ -71,17 +71,26 @@ class TrainState:
                 batch.noise,
                 labels=batch.labels,
                 noisy_image=batch.noisy_image,
-                draws=draws.draws,
+                draws=draws,
             ).mean()
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = self._clip_gradient()
+        return loss.detach(), self.update()
+
+    def next_batch(self) -> tuple[Batch, Draws]:
+        """The images of the next step and their random numbers: a function of the seed and the images seen."""
+        draws = self._streams.draw(self.images_seen)
+        return self._images.batch(draws), draws.draws
+
+    def update(self) -> Tensor:
+        """Weights, average and images seen, one step on, from the gradients: their norm before clipping."""
+        settings, norm = self.settings, self._clip_gradient()
         self.images_seen += settings.batch_size
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(settings, self.images_seen)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(settings.batch_size, self.images_seen)
-        return loss.detach(), norm
+        return norm
 
     def _clip_gradient(self) -> Tensor:
         """The gradient's norm, not finite where any part is not; then it is clipped if settings say so."""
