@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from ambient_ray.diffusion import DenoisingTask
+from ambient_ray.diffusion import DenoisingTask, build_backbone
 
+from .settings import TrainSettings
 from .state import TrainState, missing_compiler
 from .trial import TrialInputError
 
 # Settings that decide the batched network's operators, so that packed trials must share them.
 SHARED = ("backbone", "batch_size", "precision", "conditional", "compile", "compile_mode")
+
+TRIALS = 8  # packed where packing wins: with 4 the gain is smaller (benchmarks/packed.py)
+# The most work that is packed, by the network's class: weights x batch x positions (a DiT's tokens, a U-Net's pixels).
+_MOST_WORK = {"DiT": 21e6, "UNet": 165e6}
 
 
 class PackedState:
@@ -97,6 +103,34 @@ class PackedState:
         for name, tensor in own[0].items():
             shared[name].requires_grad_(tensor.requires_grad)
         self._tensors = shared
+
+
+def when_packed(settings: TrainSettings, image: Mapping[str, Any], device: torch.device) -> int:
+    """How many such trials to pack in one worker: TRIALS where that was measured to win by 1.3 or more, else 1.
+
+    Packing saves the time between operators, not arithmetic, so it wins where operators are small. Separate over packed
+    time of a step, P = 8, one CPU thread, eager (benchmarks/packed.py), float32 and bf16:
+
+        DiT 3 x 64 wide, one token, batch 32    1.58  2.19   packed
+        DiT 3 x 96 wide, one token, batch 32    1.43  1.61   packed
+        DiT 3 x 64 wide, one token, batch 128   1.32  1.74   not packed: at the border in float32
+        DiT of the digits (3 x 192), batch 128  0.95  1.19   not packed
+        U-Net [16, 32], 8 px, batch 16          1.87  2.07   packed
+        U-Net [32, 64], 8 px, batch 16          1.12  1.16   not packed
+        U-Net [32, 64], 8 px, batch 128         0.82  0.66   not packed: grouped convolutions are slower
+
+    A backbone of one's own and a GPU were not measured: 1. Nor can everything be packed: see `check_packable`.
+    """
+    package, _, kind = str(settings.backbone["_target_"]).rpartition(".")
+    if device.type != "cpu" or package != "ambient_ray.diffusion.backbones" or kind not in _MOST_WORK:
+        return 1
+    with torch.device("meta"):
+        network = build_backbone(settings.backbone, **image)
+    if _drops_out(network) or settings.channels_last:
+        return 1
+    side = int(image["resolution"]) // int(settings.backbone.get("patch_size", 2) if kind == "DiT" else 1)
+    work = sum(parameter.numel() for parameter in network.parameters()) * settings.batch_size * side**2
+    return TRIALS if work <= _MOST_WORK[kind] else 1
 
 
 def check_packable(states: Sequence[TrainState]) -> None:

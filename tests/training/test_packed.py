@@ -11,7 +11,7 @@ import small_world as world
 from test_no_host_sync import NoHostSync, no_copies  # noqa: F401  (a fixture)
 
 from ambient_ray.training import PackedTrial, TrainingData, TrialInputError, World, run_packed, run_trial
-from ambient_ray.training.packed import PackedState
+from ambient_ray.training.packed import TRIALS, PackedState, when_packed
 from ambient_ray.training.state import TrainState
 
 UNET = {"_target_": "ambient_ray.diffusion.backbones.UNet", "block_out_channels": [8, 16], "layers_per_block": 1}
@@ -210,3 +210,34 @@ def test_several_workers_are_refused(tmp_path):
     data: TrainingData = world.data()
     with pytest.raises(TrialInputError, match="packed trials run in one worker, but the world has 2"):
         run_packed([trial], data, World(rank=0, size=2), score=world.score)
+
+
+SMALL = {"_target_": "ambient_ray.diffusion.backbones.DiT", "patch_size": 6, "layers": 3, "heads": 1, "head_dim": 64}
+
+
+@pytest.mark.parametrize(
+    ("changes", "device", "packed"),
+    [
+        ({}, "cpu", True),
+        ({"batch_size": 2048, "rungs": (2048,)}, "cpu", False),
+        ({"backbone": SMALL | {"width": 4.0}}, "cpu", False),
+        ({"backbone": SMALL | {"patch_size": 1}}, "cpu", False),  # 36 times the tokens
+        ({"backbone": SMALL | {"dropout": 0.1}}, "cpu", False),
+        ({"channels_last": True}, "cpu", False),
+        ({"backbone": world.TINY}, "cpu", False),  # never measured
+        ({}, "cuda", False),
+        ({"backbone": UNET}, "cpu", True),
+        ({"backbone": UNET | {"block_out_channels": [64, 128]}, "batch_size": 128, "rungs": (128,)}, "cpu", False),
+    ],
+)
+def test_only_small_networks_and_batches_are_chosen(changes, device, packed):
+    settings = world.settings(**{"backbone": SMALL, "batch_size": 32} | changes)
+    image = {"channels": 1, "resolution": 6, "num_classes": None}
+    assert when_packed(settings, image, torch.device(device)) == (TRIALS if packed else 1)
+
+
+def test_what_is_chosen_can_be_packed():
+    for backbone in (SMALL, UNET):
+        states = _states([{"seed": 1}, {"seed": 2, "sigma_tn": 0.0}], backbone=backbone)
+        assert when_packed(states[0].settings, states[0].image, torch.device("cpu")) > 1
+        assert len(PackedState(states).step()) == 2
