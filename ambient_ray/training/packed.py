@@ -114,19 +114,21 @@ def when_packed(settings: TrainSettings, image: Mapping[str, Any], device: torch
         DiT 3 x 64 wide, one token, batch 32    1.58  2.19   packed
         DiT 3 x 96 wide, one token, batch 32    1.43  1.61   packed
         DiT 3 x 64 wide, one token, batch 128   1.32  1.74   not packed: at the border in float32
-        DiT of the digits (3 x 192), batch 128  0.95  1.19   not packed
+        DiT of the digits (3 x 192), batch 128  0.95  0.94   not packed
         U-Net [16, 32], 8 px, batch 16          1.87  2.07   packed
         U-Net [32, 64], 8 px, batch 16          1.12  1.16   not packed
-        U-Net [32, 64], 8 px, batch 128         0.82  0.66   not packed: grouped convolutions are slower
+        U-Net [32, 64], 8 px, batch 128         0.78  0.66   not packed: grouped convolutions are slower
 
-    A backbone of one's own and a GPU were not measured: 1. Nor can everything be packed: see `check_packable`.
+    With `compile` the first row still wins (1.36 and 1.85), but each number of trials that are left would be compiled
+    for tens of seconds: 1. A backbone of one's own and a GPU were not measured: 1. Nor can everything be packed: see
+    `check_packable`.
     """
     package, _, kind = str(settings.backbone["_target_"]).rpartition(".")
     if device.type != "cpu" or package != "ambient_ray.diffusion.backbones" or kind not in _MOST_WORK:
         return 1
     with torch.device("meta"):
         network = build_backbone(settings.backbone, **image)
-    if _drops_out(network) or settings.channels_last:
+    if _drops_out(network) or settings.channels_last or settings.compile:
         return 1
     side = int(image["resolution"]) // int(settings.backbone.get("patch_size", 2) if kind == "DiT" else 1)
     work = sum(parameter.numel() for parameter in network.parameters()) * settings.batch_size * side**2

@@ -224,6 +224,7 @@ SMALL = {"_target_": "ambient_ray.diffusion.backbones.DiT", "patch_size": 6, "la
         ({"backbone": SMALL | {"patch_size": 1}}, "cpu", False),  # 36 times the tokens
         ({"backbone": SMALL | {"dropout": 0.1}}, "cpu", False),
         ({"channels_last": True}, "cpu", False),
+        ({"compile": True}, "cpu", False),
         ({"backbone": world.TINY}, "cpu", False),  # never measured
         ({}, "cuda", False),
         ({"backbone": UNET}, "cpu", True),
