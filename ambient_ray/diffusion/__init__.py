@@ -5,7 +5,7 @@ from .backbones import DiT, UNet, build_backbone, check_backbone
 from .empirical import ambient_empirical_denoiser, empirical_denoiser
 from .losses import Denoiser, ambient_coefficient, ambient_loss, ambient_weight, denoising_loss, edm_weight
 from .noise_levels import Cosine, LogNormal, LogUniform, NoiseLevels
-from .objective import AmbientObjective, Draws, ObjectiveError
+from .objective import AmbientObjective, DenoisingTask, Draws, ObjectiveError
 from .precond import EDMPrecond
 from .samplers import NonFiniteSamplesError, heun_sampler, karras_schedule, latents, sample
 
@@ -13,6 +13,7 @@ __all__ = [
     "AmbientObjective",
     "Cosine",
     "Denoiser",
+    "DenoisingTask",
     "DiT",
     "Draws",
     "EDMPrecond",

@@ -46,6 +46,22 @@ class Draws(NamedTuple):
         return cls(uniform, noise)
 
 
+class DenoisingTask(NamedTuple):
+    """x: [B,C,H,W] at levels sigma [B]; a: [B,1,1,1], the share of D in h, or None for 1; target: of h; weight: [B]."""
+
+    x: Tensor
+    sigma: Tensor
+    a: Tensor | None
+    target: Tensor
+    weight: Tensor
+
+    def loss(self, denoised: Tensor) -> Tensor:
+        """Weighted loss of each image, [B], of the denoiser's answer [B,C,H,W]."""
+        # On the clean branch a = 1, so h = D exactly and the loss is EDM's, to the bit.
+        h = denoised if self.a is None else self.a * denoised + (1.0 - self.a) * self.x
+        return self.weight * mean_square(h - self.target)
+
+
 @dataclass(frozen=True)
 class AmbientObjective:
     """Ambient Diffusion's loss of a mixed batch; at sigma_tn = 0 plain EDM, to the bit and the random number.
@@ -161,12 +177,19 @@ class AmbientObjective:
         `generator`.
         """
         draws = Draws.new(clean, generator) if draws is None else draws
+        task = self.task(clean, fixed_noise, draws, noisy_image)
+        return task.loss(call_denoiser(denoiser, task.x, task.sigma, labels))
+
+    def task(
+        self, clean: Tensor, fixed_noise: Tensor | None, draws: Draws, noisy_image: Tensor | None = None
+    ) -> DenoisingTask:
+        """What the denoiser is asked, and what its answer is measured against: `loss` without the network."""
         sigma, noisy = self.noise_levels(draws.uniform, noisy_image)
         sigma = sigma.to(clean.dtype)
         weight = edm_weight(sigma, self.sigma_data)
         x = clean + per_image(sigma, clean) * draws.noise
         if self.sigma_tn == 0:
-            return weight * mean_square(call_denoiser(denoiser, x, sigma, labels) - clean)
+            return DenoisingTask(x, sigma, None, clean, weight)
         if fixed_noise is None:
             raise ValueError("sigma_tn above 0 needs fixed_noise: the images' own noise")
         a = torch.where(noisy, ambient_coefficient(sigma, self.sigma_tn), 1.0)
@@ -178,7 +201,4 @@ class AmbientObjective:
         noisy, a = per_image(noisy, clean), per_image(a, clean)
         y = clean + self.sigma_tn * fixed_noise
         x = torch.where(noisy, y + per_image(sigma, clean) * a.sqrt() * draws.noise, x)
-        target = torch.where(noisy, y, clean)
-        # On the clean branch a = 1, so h = D exactly and the loss is EDM's, to the bit.
-        h = a * call_denoiser(denoiser, x, sigma, labels) + (1.0 - a) * x
-        return weight * mean_square(h - target)
+        return DenoisingTask(x, sigma, a, torch.where(noisy, y, clean), weight)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint, CheckpointMismatchError, DamagedCheckpointError, read_checkpoint
-    from .loop import run_trial
+    from .loop import PackedTrial, run_packed, run_trial
     from .scoring import Scored, Scorer, study_scorer
     from .settings import TrainSettings, TrainSettingsError
     from .trial import Fact, Outcome, Reporter, RungResult, TrainingData, TrialInputError, World
 
 _MODULES = {
     "checkpoint": ("Checkpoint", "CheckpointMismatchError", "DamagedCheckpointError", "read_checkpoint"),
-    "loop": ("run_trial",),
+    "loop": ("PackedTrial", "run_packed", "run_trial"),
     "scoring": ("Scored", "Scorer", "study_scorer"),
     "settings": ("TrainSettings", "TrainSettingsError"),
     "trial": ("Fact", "Outcome", "Reporter", "RungResult", "TrainingData", "TrialInputError", "World"),
@@ -29,6 +29,7 @@ __all__ = [
     "DamagedCheckpointError",
     "Fact",
     "Outcome",
+    "PackedTrial",
     "Reporter",
     "RungResult",
     "Scored",
@@ -39,6 +40,7 @@ __all__ = [
     "TrialInputError",
     "World",
     "read_checkpoint",
+    "run_packed",
     "run_trial",
     "study_scorer",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
+from torch import Tensor
 
 from ambient_ray.diffusion import EDMPrecond
 
@@ -28,7 +29,7 @@ class Ema:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self._halflife, self._warmup = halflife, warmup
         self._mean = [parameter.detach() for parameter in self.model.parameters()]
-        self._live = [parameter.detach() for parameter in model.parameters()]
+        self._live: list[Tensor] = list(model.parameters())  # themselves, as their memory may move (packed trials)
         self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
 
     @torch.no_grad()

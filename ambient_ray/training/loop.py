@@ -1,26 +1,44 @@
-"""The life of a trial: train to a rung, sample, score, keep the checkpoint, ask whether to go on."""
+"""The life of a trial: train to a rung, sample, score, keep the checkpoint, ask whether to go on.
+
+Alone (`run_trial`), or with others of the same network in one process (`run_packed`).
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from .checkpoint import check_continues, read_checkpoint, restore, save_checkpoint
+from .checkpoint import (
+    CheckpointMismatchError,
+    DamagedCheckpointError,
+    check_continues,
+    read_checkpoint,
+    restore,
+    save_checkpoint,
+)
 from .meter import Meter, Progress, Reading
+from .packed import PackedState
 from .scoring import Scored, Scorer, draw_samples, sample_labels, study_scorer
 from .settings import TrainSettings
 from .state import TrainState
 from .subset import own_subset
-from .trial import Outcome, Reporter, RungResult, TrainingData, World, checkpoint_name
+from .trial import Outcome, Reporter, RungResult, TrainingData, TrialInputError, World, checkpoint_name
 
 # Steps between two looks at whether training is still finite. The same on every rank, as the look is
 # collective.
 CHECK_EVERY = 100
 PROGRESS_SECONDS = 2.0
+
+Step = tuple[Tensor, Tensor]  # loss and gradient norm, as `TrainState.step` gives them
+Life = Generator[None, Step, Outcome]
 
 
 def run_trial(
@@ -43,13 +61,77 @@ def run_trial(
     Returns Outcome: `finished`, `stopped` by the reporter, or `failed` when training diverged.
     Raises TrialInputError, DamagedCheckpointError or CheckpointMismatchError before the first step.
     """
-    devices = [world.device] if world.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):  # dropout is seeded anew each step: leave the caller's RNG alone
-        return _Trial(settings, data, world, reporter, workdir, score).run(resume)
+    with _own_rng(world):
+        trial = _Trial(settings, data, world, reporter, workdir, score)
+        life = trial.life(resume)
+        try:
+            next(life)
+            while True:
+                life.send(trial.state.step())
+        except StopIteration as end:
+            outcome: Outcome = end.value
+            return outcome
+
+
+class PackedTrial(NamedTuple):
+    """One of the trials of `run_packed`; each field is `run_trial`'s argument of that name."""
+
+    settings: TrainSettings
+    reporter: Reporter
+    workdir: Path
+    resume: Path | None = None
+
+
+def run_packed(
+    trials: Sequence[PackedTrial], data: TrainingData, world: World, *, score: Scorer | None = None
+) -> list[Outcome]:
+    """Train several models of one network in this process, each as `run_trial` would: the outcomes, in order.
+
+    Steps are taken together (`PackedState`); rungs, samples, scores, checkpoints and reports are each trial's own, so
+    the trials may differ in all settings but `packed.SHARED`. A trial that ends, also by diverging, leaves the others
+    as they are. While one is scored the others wait, which counts in their rungs' `seconds`. A reporter that raises
+    ends all: the exception passes through.
+
+    A trial whose checkpoint is damaged or another's has the outcome `failed`, with that reason, and the others run.
+    Raises TrialInputError, before the first step, where a trial's settings do not fit the data, the trials cannot be
+    packed, or the world has several workers.
+    """
+    if world.size > 1:
+        raise TrialInputError(f"packed trials run in one worker, but the world has {world.size}")
+    with _own_rng(world):
+        lives: dict[int, Life] = {}
+        states: dict[int, TrainState] = {}
+        outcomes: dict[int, Outcome] = {}
+        for number, (settings, reporter, workdir, resume) in enumerate(trials):
+            trial = _Trial(settings, data, world, reporter, workdir, score)
+            life = trial.life(resume)
+            try:
+                next(life)
+            except StopIteration as end:
+                outcomes[number] = end.value
+            except (CheckpointMismatchError, DamagedCheckpointError) as error:
+                outcomes[number] = trial.outcome("failed", str(error))
+            else:
+                lives[number], states[number] = life, trial.state
+        packed = PackedState(list(states.values())) if states else None
+        while packed is not None and lives:
+            for number, step in zip(list(lives), packed.step(), strict=True):
+                try:
+                    lives[number].send(step)
+                except StopIteration as end:
+                    outcomes[number] = end.value
+                    del lives[number]
+                    packed.leave(states.pop(number))
+        return [outcomes[number] for number in range(len(trials))]
+
+
+def _own_rng(world: World) -> AbstractContextManager[None]:
+    """Dropout is seeded anew each step: leave the caller's random numbers alone."""
+    return torch.random.fork_rng(devices=[world.device] if world.device.type == "cuda" else [])
 
 
 class _Trial:
-    """One call of `run_trial`: the state, and the results so far."""
+    """One trial: the state, and the results so far."""
 
     def __init__(
         self,
@@ -75,12 +157,13 @@ class _Trial:
         self.meter = Meter(world.device)
         self.history: list[RungResult] = []
 
-    def run(self, resume: Path | None) -> Outcome:
+    def life(self, resume: Path | None) -> Life:
+        """The whole trial, in the hands of whoever makes its steps: yields for a step, and returns the outcome."""
         if resume is not None and not self.take_up(resume):
             return self.outcome("stopped", "stopped at the rung that it was taken up from")
         for rung in range(len(self.history), len(self.settings.rungs)):
             began = time.monotonic()
-            trained, problem = self.train_to(self.settings.rungs[rung])
+            trained, problem = yield from self.train_to(self.settings.rungs[rung])
             if problem:
                 return self.outcome("failed", problem)
             seconds = time.monotonic() - began
@@ -99,13 +182,13 @@ class _Trial:
         self.history = list(checkpoint.history)
         return self.reporter.rung(self.history[-1], resumed=True)
 
-    def train_to(self, goal: int) -> tuple[Reading, str]:
-        """Step until `goal` images are seen: the last reading of the meter, and what went wrong or ''."""
+    def train_to(self, goal: int) -> Generator[None, Step, tuple[Reading, str]]:
+        """Ask for steps until `goal` images are seen: the last reading of the meter, and what went wrong or ''."""
         state, world = self.state, self.world
         progress = Progress(self.reporter.progress, world.device, PROGRESS_SECONDS) if world.rank == 0 else None
         checked, steps = state.images_seen, 0
         while True:
-            loss, norm = state.step()
+            loss, norm = yield
             self.meter.add(loss, norm)
             if progress is not None:
                 progress.add(loss, state.images_seen)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ambient_ray.diffusion import EDMPrecond, build_backbone, check_backbone
+from ambient_ray.diffusion import Draws, EDMPrecond, build_backbone, check_backbone
 
 from .compiling import first_compilation, missing_compiler, prepare_compiling
 from .ema import Ema
-from .resident import ResidentImages, measured_sigma_data
+from .resident import Batch, ResidentImages, measured_sigma_data
 from .settings import TrainSettings
 from .streams import StepStreams, Stream
 from .trial import TrainingData, TrialInputError, World
@@ -70,19 +70,27 @@ class TrainState:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         loss = self._loss(self._network)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = self._clip_gradient()
+        return loss.detach(), self.update()
+
+    def next_batch(self) -> tuple[Batch, Draws]:
+        """The images of the next step and their random numbers: a function of the seed and the images seen."""
+        draws = self._streams.draw(self.images_seen)
+        return self._images.batch(draws), draws.draws
+
+    def update(self) -> Tensor:
+        """Weights, average and images seen, one step on, from the gradients: their norm before clipping."""
+        settings, norm = self.settings, self._clip_gradient()
         self.images_seen += settings.batch_size
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(settings, self.images_seen)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(settings.batch_size, self.images_seen)
-        return loss.detach(), norm
+        return norm
 
     def _loss(self, network: nn.Module) -> Tensor:
         """The mean loss of this rank's part of the next global batch."""
-        draws = self._streams.draw(self.images_seen)
-        batch = self._images.batch(draws)
+        batch, draws = self.next_batch()
         with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
             return self.objective.loss(
                 network,
@@ -90,7 +98,7 @@ class TrainState:
                 batch.noise,
                 labels=batch.labels,
                 noisy_image=batch.noisy_image,
-                draws=draws.draws,
+                draws=draws,
             ).mean()
 
     def _compile(self) -> None:
