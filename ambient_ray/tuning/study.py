@@ -162,13 +162,12 @@ class Study:
         Raises:
             SpaceExhaustedError: a grid has been tried whole.
         """
-        tried = [t.settings for t in self._records.values() if t.source == "baseline"]
         for baseline in space.baselines:
             settings = {**space.fixed, **baseline}
-            if settings not in tried:
+            if not any(t.source == "baseline" and t.settings == settings for t in self._records.values()):
                 return self._begin(settings, "baseline", "ddpm" if settings.get("sigma_tn") == 0 else "ambient")
         queue = self._attrs.get("enqueued", [])
-        begun = sum(t.source == "enqueued" for t in self._records.values())
+        begun = sum(t.source == "enqueued" for t in self._records.values()) if queue else 0
         given = queue[begun] if begun < len(queue) else None
         trials = list(self._records.values())
         proposal = self._proposer.propose(space, trials, self.objectives, self.reference, given)
