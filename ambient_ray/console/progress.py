@@ -1,5 +1,6 @@
 """A search while it runs: a live table on a terminal, one line an event elsewhere."""
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ambient_ray.tuning.pareto import hypervolume, pareto_front
 from ambient_ray.tuning.records import Objectives, RungRecord, TrialRecord
 from ambient_ray.tuning.study import Study
 
@@ -42,6 +44,8 @@ class Progress:
         self._study, self._trials, self._rungs, self._objectives = study, trials, rungs, objectives
         self.console = console or Console()
         self._shown: dict[int, TrialRecord] = {}
+        self._ended: set[int] = set()  # replicas not counted
+        self._front: dict[tuple[int, int], tuple[float, float]] = {}  # (trial, rung) -> point
         self._beats: Mapping[int, tuple[int, float]] = {}
         self._heard: set[int] = set()
         self._began = psutil.Process().create_time() - time.time() + time.monotonic()  # with the imports
@@ -54,7 +58,8 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         for trial in self._study.trials():
-            self._shown[trial.number] = trial
+            self._take(trial)
+        self._front = {(c.trial.number, c.rung.rung): c.point for c in self._study.landscape().front}
         self._images_before = self._images()
         self._summarise()
         if self.console.is_terminal:
@@ -82,7 +87,7 @@ class Progress:
     def trial_started(self, trial: TrialRecord, resumed: bool) -> None:
         """A trial is handed to Tune."""
         with self._lock:
-            self._shown[trial.number] = trial
+            self._take(trial)
         seen = "" if trial.replica_of is not None else ", taken up again"  # replicas are begun before they are run
         if trial.rungs:
             seen = f", taken up after {trial.rungs[-1].images_seen:,} images"
@@ -91,7 +96,11 @@ class Progress:
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
         """A rung's scores are known."""
         with self._lock:
-            self._shown[trial.number] = trial
+            self._take(trial)
+            if trial.replica_of is None:
+                self._front[(trial.number, rung.rung)] = self._objectives.of(rung.scores)
+                on_front = pareto_front(list(self._front.values()))
+                self._front = dict(itertools.compress(self._front.items(), on_front))
             self._summarise()
         self.say(
             f"trial {trial.number} · {trial.label} · rung {rung.rung + 1}/{len(self._rungs)}"
@@ -101,12 +110,17 @@ class Progress:
     def trial_ended(self, trial: TrialRecord) -> None:
         """A trial has ended."""
         with self._lock:
-            self._shown[trial.number] = trial
+            self._take(trial)
             self._summarise()
         why = f": {trial.reason}" if trial.reason else ""
         self.say(f"trial {trial.number} · {trial.label} · {trial.state}{why} · {self._summary}")
 
     # -- inside -----------------------------------------------------------------------------------------------
+
+    def _take(self, trial: TrialRecord) -> None:
+        self._shown[trial.number] = trial
+        if trial.ended and trial.replica_of is None:
+            self._ended.add(trial.number)
 
     def _listen(self, beats: Beats) -> None:
         while not self._quit.wait(1.0):
@@ -135,11 +149,12 @@ class Progress:
         return sum(t.rungs[-1].images_seen for t in self._shown.values() if t.rungs)
 
     def _summarise(self) -> None:
-        land = self._study.landscape()
-        ended = sum(t.ended and t.replica_of is None for t in self._shown.values())
+        """The foot of the table, from what the front has become: reading the whole study at each rung would be slow."""
         most = f"/{self._trials}" if self._trials is not None else ""
+        reference = self._study.reference
+        volume = hypervolume(list(self._front.values()), reference) if reference else 0.0
         self._summary = (
-            f"{ended}{most} trials ended, front of {len(land.front)}, hypervolume {_short(land.hypervolume)}"
+            f"{len(self._ended)}{most} trials ended, front of {len(self._front)}, hypervolume {_short(volume)}"
         )
 
     def _time_left(self) -> str:

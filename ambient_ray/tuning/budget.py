@@ -40,7 +40,9 @@ class Budget:
         own = sum(t.replica_of is None for t in trials)
         if self.trials is not None and own >= self.trials:
             return f"{own} of {self.trials} trials have been begun"
-        kept_back = self.replica_images * seconds_per_image(trials)
+        if self.hours is None and self.gpu_hours is None:
+            return ""
+        kept_back = self.replica_images * seconds_per_image(trials) if self.replica_images else 0.0
         if self.hours is not None and seconds + kept_back / self.at_once >= 3600 * self.hours:
             return self._say("hours", seconds / 3600, self.hours, kept_back / self.at_once / 3600)
         held = self.gpus * sum(rung.seconds for t in trials for rung in t.rungs) / 3600

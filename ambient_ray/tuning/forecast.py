@@ -1,6 +1,7 @@
 """Where a stopped trial would have ended: its last scores, carried on as other trials of the study went on."""
 
 import math
+from bisect import insort
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,19 +18,24 @@ class Forecast:
     """
 
     def __init__(self) -> None:
-        self._fidelity: dict[int, dict[int, float]] = {}
-        self._memorization: dict[int, dict[int, float]] = {}
+        # By rung: the steps to the next one, sorted, so that a median costs the same however many there are.
+        self._fidelity: dict[int, list[float]] = {}
+        self._memorization: dict[int, list[float]] = {}
+        self._learnt: dict[int, int] = {}  # trial -> rungs of it that were taken in
 
     def learn(self, trials: Sequence[TrialRecord], objectives: Objectives) -> None:
         """Take in what is known of all trials; what was taken in before may be given again."""
         for trial in trials:
-            for before, after in zip(trial.rungs, trial.rungs[1:], strict=False):
-                steps = self._fidelity.setdefault(before.rung, {})
-                if trial.number in steps:
-                    continue
+            known = self._learnt.get(trial.number, 0)
+            if len(trial.rungs) == known:
+                continue
+            self._learnt[trial.number] = len(trial.rungs)
+            for index in range(max(known, 1), len(trial.rungs)):
+                before, after = trial.rungs[index - 1], trial.rungs[index]
                 (f0, m0), (f1, m1) = objectives.of(before.scores), objectives.of(after.scores)
-                steps[trial.number] = math.log(f1 / f0) if f0 > 0 and f1 > 0 else 0.0
-                self._memorization.setdefault(before.rung, {})[trial.number] = m1 - m0
+                step = math.log(f1 / f0) if f0 > 0 and f1 > 0 else 0.0
+                insort(self._fidelity.setdefault(before.rung, []), step)
+                insort(self._memorization.setdefault(before.rung, []), m1 - m0)
 
     def of(
         self, trial: TrialRecord, objectives: Objectives, reference: tuple[float, float] | None
@@ -45,11 +51,17 @@ class Forecast:
         rung = trial.rungs[-1].rung
         while rung in self._fidelity:
             fidelity, memorization = points[-1]
-            fidelity *= math.exp(float(np.median(list(self._fidelity[rung].values()))))
-            memorization += float(np.median(list(self._memorization[rung].values())))
+            fidelity *= math.exp(_median(self._fidelity[rung]))
+            memorization += _median(self._memorization[rung])
             points.append((fidelity, min(max(memorization, 0.0), 1.0)))
             rung += 1
         if reference is None:
             return points[-1]
         volumes = [max(reference[0] - f, 0.0) * max(reference[1] - m, 0.0) for f, m in points]
         return points[int(np.argmax(volumes))] if max(volumes) > 0 else points[-1]
+
+
+def _median(ordered: Sequence[float]) -> float:
+    """The middle of sorted values, or the mean of the two in the middle."""
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import optuna
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from .expectations import ExpectingStorage
 from .forecast import Forecast
@@ -72,6 +72,9 @@ class Memory:
         self.study: optuna.Study | None = None
         self._tickets: dict[int, int] = {}  # the study's number of a trial -> its number in the copy
         self._told: set[int] = set()
+        # Where in the study the trials are that had not ended the last time; how many it had then; own ones ended.
+        self._open: list[int] = []
+        self._read = self._ended = 0
         self._storage = ExpectingStorage()
         self._expected: dict[int, int] = {}  # the study's number of a running trial -> rungs that its forecast knows
         self._held = 0  # ended trials in the copy
@@ -91,18 +94,19 @@ class Memory:
         objectives: Objectives,
         reference: tuple[float, float] | None,
     ) -> optuna.Study:
-        """The copy, with all that has happened since the last time."""
-        own = [t for t in trials if t.replica_of is None and t.source != "baseline"]
-        ended = sum(t.ended for t in own)
+        """The copy, with all that has happened since the last time. `trials`: each at the same place every time."""
+        changing = [*self._open, *range(self._read, len(trials))]
+        ended = self._ended + sum(t.ended for t in _own([trials[i] for i in changing]))
         foreign = self._transfer.kept(ended) if self._transfer is not None else 0
         crowded = self._remembers is not None and self._held > 1.25 * self._remembers
         shape = (space.name, reference, foreign)
         if self.study is None or shape != self._shaped_by or crowded:
-            self._rebuild(space, own, objectives, reference, foreign)
-            self._shaped_by = shape
+            self._rebuild(space, _own(trials), objectives, reference, foreign)
+            self._shaped_by, changing = shape, list(range(len(trials)))
         assert self.study is not None
         if self._lesson == "extrapolated":
-            self._forecast.learn(trials, objectives)
+            self._forecast.learn([trials[i] for i in changing], objectives)
+        own = _own([trials[i] for i in changing])
         for trial in own:
             if trial.number in self._told:
                 continue
@@ -116,6 +120,7 @@ class Memory:
         running = [t for t in own if not t.ended]
         if self._lesson == "extrapolated" and len(running) > MANY:
             self._expect(running, objectives, reference)
+        self._open, self._read, self._ended = [i for i in changing if not trials[i].ended], len(trials), ended
         return self.study
 
     def _expect(
@@ -123,12 +128,11 @@ class Memory:
     ) -> None:
         """Tell where running trials are going to end, as far as their rungs say."""
         assert self.study is not None
-        trials = self.study.get_trials(deepcopy=False)
         for trial in running:
             ticket = self._tickets[trial.number]
             if ticket >= 0 and len(trial.rungs) > self._expected.get(trial.number, 0):
                 self._expected[trial.number] = len(trial.rungs)
-                self._storage.expect(trials[ticket], self._forecast.of(trial, objectives, reference))
+                self._storage.expect(self._in_copy(ticket), self._forecast.of(trial, objectives, reference))
 
     def _rebuild(
         self,
@@ -199,15 +203,14 @@ class Memory:
             self._tickets[trial.number] = -1
             return
         noted = {k: v for k, v in (attrs or trial.noted).items() if k.endswith(":generation")}
-        self.study.add_trial(
-            create_trial(
-                state=TrialState.RUNNING,
-                params=values,
-                distributions={name: distribution(space.parameters[name]) for name in values},
-                system_attrs=noted,
-            )
+        frozen = create_trial(
+            state=TrialState.RUNNING,
+            params=values,
+            distributions={name: distribution(space.parameters[name]) for name in values},
+            system_attrs=noted,
         )
-        self._tickets[trial.number] = len(self.study.get_trials(deepcopy=False)) - 1
+        trial_id = self._storage.create_new_trial(self.study._study_id, template_trial=frozen)
+        self._tickets[trial.number] = self._storage.get_trial_number_from_id(trial_id)
 
     def _tell(self, trial: TrialRecord, objectives: Objectives, reference: tuple[float, float] | None) -> None:
         assert self.study is not None
@@ -223,12 +226,12 @@ class Memory:
                 memory.tell(ticket, state=TrialState.PRUNED)
                 return
             stopped = trial.state == "stopped" and self._lesson == "infeasible"
-            trial_id = memory.get_trials(deepcopy=False)[ticket]._trial_id
+            trial_id = self._in_copy(ticket)._trial_id
             for key, violation in violations(point, reference, trial.spared if stopped else 0.0).items():
                 memory._storage.set_trial_system_attr(trial_id, f"constraints:{key}", violation)
             memory.tell(ticket, list(point))
             for other in self._others_on_front(trial, point, objectives, reference) if self._whole_front else []:
-                frozen = memory.get_trials(deepcopy=False)[ticket]
+                frozen = self._in_copy(ticket)
                 feasible = {f"constraints:{key}": 0.0 for key in violations(other, reference, 0.0)}
                 memory.add_trial(
                     create_trial(
@@ -239,6 +242,12 @@ class Memory:
                         system_attrs=feasible,
                     )
                 )
+
+    def _in_copy(self, ticket: int) -> FrozenTrial:
+        """A trial of the copy; reading them all for one would cost as much as there are."""
+        assert self.study is not None
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, ticket)
+        return self._storage.get_trial(trial_id)
 
     def _others_on_front(
         self,
@@ -253,6 +262,11 @@ class Memory:
         self._front = list(map(tuple, known[pareto_front(known)].tolist()))
         on_front = set(self._front) - {told}
         return [p for p in dict.fromkeys(points) if p in on_front and (reference is None or p[0] <= reference[0])]
+
+
+def _own(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Those that a sampler may learn from: no baselines, no replicas."""
+    return [t for t in trials if t.replica_of is None and t.source != "baseline"]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -76,8 +77,9 @@ class Proposer:
         self._memory = Memory(
             sampler, seed, lesson=lesson, whole_front=whole_front, transfer=transfer, remembers=remembers
         )
-        self._tried: list[frozenset[Any]] = []  # the configurations so far, in the study's order
-        self._known: set[frozenset[Any]] = set()
+        self._known: set[frozenset[Any]] = set()  # the configurations so far
+        self._sources: list[str] = []  # of the trials but replicas and baselines, in the study's order
+        self._read = 0  # trials of the study that the two above hold
 
     def propose(
         self,
@@ -99,22 +101,23 @@ class Proposer:
         Raises:
             SpaceExhaustedError: a grid has been tried whole.
         """
-        searched = [t for t in trials if t.replica_of is None and t.source in {"sampler", "prior", "enqueued"}]
         memory = self._memory.synchronized(space, trials, objectives, reference)
+        for trial in filter(_searched, trials[self._read :]):
+            self._sources.append(trial.source)
+            self._known.add(_key(space, trial.settings))
+        self._read = len(trials)
         source, fixed = "sampler", dict(given or {})
         if given is not None:
             source = "enqueued"
         elif self._grid is not None:
-            fixed = next_of_grid(space, self._grid, self._seed, searched)
+            fixed = next_of_grid(space, self._grid, self._seed, list(filter(_searched, trials)))
         else:
-            asked = [t.source for t in searched if t.source != "enqueued"]
-            if drawn := from_belief(space, self._prior_weight, self._seed, len(asked)):
+            asked = len(self._sources) - self._sources.count("enqueued")
+            ended = (t for t in trials if t.ended and _searched(t))
+            if drawn := from_belief(space, self._prior_weight, self._seed, asked):
                 source, fixed = "prior", drawn
-            elif sum(t.ended for t in searched) < self._even_start:
-                fixed = even_start(space, self._seed, asked.count("sampler"))
-        for trial in searched[len(self._tried) :]:
-            self._tried.append(_key(space, trial.settings))
-            self._known.add(self._tried[-1])
+            elif sum(1 for _ in islice(ended, self._even_start)) < self._even_start:
+                fixed = even_start(space, self._seed, self._sources.count("sampler"))
         for attempt in range(_ATTEMPTS):
             ticket, values = self._ask(memory, space, fixed)
             if _key(space, values) not in self._known or given is not None or attempt == _ATTEMPTS - 1:
@@ -122,7 +125,7 @@ class Proposer:
             if attempt >= _PATIENCE:
                 fixed = uniform(np.random.default_rng([self._seed, len(trials), attempt]), space)
             memory.tell(ticket, state=TrialState.FAIL)  # evolution may clone: the same training would teach nothing
-        frozen: FrozenTrial = memory.get_trials(deepcopy=False)[ticket.number]
+        frozen: FrozenTrial = memory._storage.get_trial(ticket._trial_id)
         attrs = {key: value for key, value in frozen.system_attrs.items() if key.endswith(":generation")}
         return Proposal(values, source, dict(frozen.distributions), attrs, ticket.number)
 
@@ -140,6 +143,11 @@ class Proposer:
     def accepted(self, proposal: Proposal, number: int) -> None:
         """The proposal became trial `number` of the study."""
         self._memory.accepted(number, proposal.ticket)
+
+
+def _searched(trial: TrialRecord) -> bool:
+    """Whether a trial is of a configuration that was proposed here, or given."""
+    return trial.replica_of is None and trial.source in {"sampler", "prior", "enqueued"}
 
 
 def _key(space: Space, settings: Mapping[str, Any]) -> frozenset[Any]:

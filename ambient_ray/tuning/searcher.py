@@ -15,6 +15,8 @@ from .records import RungRecord, TrialRecord
 from .space import Space
 from .study import Study
 
+_REMEMBERED_EVERY = 10.0  # seconds
+
 
 class Listener(Protocol):
     """Whoever wants to know what happens to trials: the tracking, the display. Called in the driver, in order."""
@@ -94,9 +96,13 @@ class StudySearcher(Searcher):
         }
 
     def _tick(self) -> float:
-        """Seconds for which the study has been searched; remembered, so that a continued search goes on counting."""
+        """Seconds for which the study has been searched; remembered, so that a continued search goes on counting.
+
+        Remembered every ten seconds at the most: the storage may wait for a disk.
+        """
         seconds = self._searched_before + time.monotonic() - self._began
-        self._study.searched(seconds)
+        if self._study.seconds == self._searched_before or seconds - self._study.seconds >= _REMEMBERED_EVERY:
+            self._study.searched(seconds)
         return seconds
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

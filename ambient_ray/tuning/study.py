@@ -162,13 +162,12 @@ class Study:
         Raises:
             SpaceExhaustedError: a grid has been tried whole.
         """
-        tried = [t.settings for t in self._records.values() if t.source == "baseline"]
         for baseline in space.baselines:
             settings = {**space.fixed, **baseline}
-            if settings not in tried:
+            if not any(t.source == "baseline" and t.settings == settings for t in self._records.values()):
                 return self._begin(settings, "baseline", "ddpm" if settings.get("sigma_tn") == 0 else "ambient")
         queue = self._attrs.get("enqueued", [])
-        begun = sum(t.source == "enqueued" for t in self._records.values())
+        begun = sum(t.source == "enqueued" for t in self._records.values()) if queue else 0
         given = queue[begun] if begun < len(queue) else None
         trials = list(self._records.values())
         proposal = self._proposer.propose(space, trials, self.objectives, self.reference, given)
@@ -233,10 +232,10 @@ class Study:
             rungs_left: for a stopped trial, the share of its training length that it was spared, in (0, 1].
         """
         trial_id = self._ids[number]
-        self._storage.set_trial_user_attr(trial_id, "outcome", state)
-        self._storage.set_trial_user_attr(trial_id, "reason", reason)
         spared = rungs_left if state == "stopped" else 0.0
-        self._storage.set_trial_user_attr(trial_id, "spared", spared)
+        # One entry, as a journal waits for the disk at each.
+        end = {"outcome": state, "reason": reason, "spared": spared}
+        self._storage.set_trial_user_attr(trial_id, "end", end)
         record = replace(self._records[number], state=state, reason=reason, spared=spared)
         self._records[number] = record
         self._settle_reference()
@@ -288,7 +287,7 @@ class Study:
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:
-    attrs = trial.user_attrs
+    attrs = {**trial.user_attrs, **trial.user_attrs.get("end", {})}  # older studies have its entries one by one
     state = cast(State, "running" if not trial.state.is_finished() else attrs.get("outcome", "failed"))
     rungs = [RungRecord(**attrs[key]) for key in attrs if key.startswith(_RUNG)]
     return TrialRecord(

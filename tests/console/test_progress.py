@@ -3,6 +3,7 @@
 import io
 import time
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -108,3 +109,26 @@ def test_a_replica_that_was_only_begun_is_not_said_to_be_taken_up_again(study):
     lines = page.getvalue().splitlines()
     assert "taken up after 1,000 images: starting" in lines[0]
     assert lines[1].endswith("seed 1: starting")
+
+
+def test_the_foot_says_of_front_and_hypervolume_what_the_whole_study_says(tmp_path):
+    study = Study("faces", "memory:", OBJECTIVES)
+    rng = np.random.default_rng(0)
+    with Progress(study, 30, (1000, 2000), OBJECTIVES, Console(file=io.StringIO(), width=140)) as progress:
+        for _ in range(30):
+            trial = study.ask(SPACE)
+            progress.trial_started(trial, False)
+            for index in range(2):
+                record = rung(index, float(rng.integers(10, 60)), float(rng.integers(0, 10)) / 10)  # with ties
+                study.record_rung(trial.number, record)
+                progress.rung_scored(study.trial(trial.number), record)
+                land = study.landscape()
+                assert f"front of {len(land.front)}, " in progress._summary
+            study.finish(trial.number, "finished")
+            progress.trial_ended(study.trial(trial.number))
+        replica = study.replicate(3, seed=7, rungs=(1000,))
+        study.record_rung(replica.number, rung(0, 1.0, 0.0))  # better than all, and no candidate
+        progress.rung_scored(study.trial(replica.number), rung(0, 1.0, 0.0))
+    land = study.landscape()
+    assert progress._summary.startswith(f"30/30 trials ended, front of {len(land.front)}, ")
+    assert float(progress._summary.rpartition(" ")[2]) == pytest.approx(land.hypervolume, rel=0.01)

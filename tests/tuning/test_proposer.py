@@ -283,6 +283,23 @@ def test_telling_the_same_trial_again_changes_no_forecast():
     assert forecast.of(curve(2, (100, 0.0)), OBJECTIVES, None) == pytest.approx((100 * (0.5 * 0.25) ** 0.5, 0.2))
 
 
+def test_a_forecast_is_of_the_median_step_in_whatever_order_trials_are_taken_in():
+    rng = np.random.default_rng(0)
+    trials = [curve(n, *((float(f), float(m)) for f, m in rng.random((3, 2)))) for n in range(12)]
+    forecast = Forecast()
+    for number in rng.permutation(12):
+        part = trials[number]
+        for rungs in (1, 2, 3):  # as it grows
+            forecast.learn([TrialRecord(part.number, "ambient", {}, "running", part.rungs[:rungs])], OBJECTIVES)
+        expected = np.array([[OBJECTIVES.of(r.scores) for r in trials[n].rungs] for n in forecast._learnt])
+        factors = np.median(np.log(expected[:, 1:, 0] / expected[:, :-1, 0]), axis=0)
+        copied = np.median(np.diff(expected[:, :, 1], axis=1), axis=0)
+        fidelity, memorization = forecast.of(curve(99, (1.0, 0.5)), OBJECTIVES, None)
+        assert fidelity == pytest.approx(math.exp(factors.sum()))
+        first = min(max(0.5 + copied[0], 0.0), 1.0)
+        assert memorization == pytest.approx(min(max(first + copied[1], 0.0), 1.0))
+
+
 def test_by_default_a_stopped_trial_is_told_where_it_would_have_ended():
     study = study_with()
     ddpm = study.ask(PLAIN)
@@ -360,3 +377,29 @@ def test_few_running_trials_are_left_to_end():
     trials = [study.ask(PLAIN) for _ in range(4)]
     train(study, trials[1], (80.0, 0.1))
     assert told(study) == []
+
+
+@pytest.mark.parametrize("key", ["tpe", "nsga2"])
+@pytest.mark.parametrize("at_once", [3, MANY + 5])
+def test_reading_what_may_have_changed_proposes_what_reading_the_whole_study_does(key, at_once):
+    def search(whole):
+        study = study_with(key, seed=5, remembers=40)
+        rng, running, asked = np.random.default_rng(1), [], []
+        for step in range(130):
+            if whole:
+                memory = study._proposer._memory
+                memory._open, memory._read, memory._ended = [], 0, 0
+            trial = study.ask(PLAIN)
+            running, asked = [*running, trial.number], [*asked, trial.settings]
+            if step == 60:
+                running.append(study.replicate(trial.number, seed=9, rungs=(100, 200)).number)
+            while len(running) >= at_once:  # one of those that run is scored, and may end
+                number = running[int(rng.integers(len(running)))]
+                index, sigma_tn = len(study.trial(number).rungs), study.trial(number).settings["sigma_tn"]
+                study.record_rung(number, rung(index, 50 / (1 + index) + 10 * sigma_tn, min(1.0, 0.2 * index)))
+                if index == 2 or rng.random() < 0.4:
+                    study.finish(number, "finished" if index == 2 else "stopped", rungs_left=0.5)
+                    running.remove(number)
+        return asked
+
+    assert search(whole=False) == search(whole=True)

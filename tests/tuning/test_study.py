@@ -207,3 +207,14 @@ def test_a_study_taken_up_again_does_not_draw_what_it_drew_before(tmp_path):
         return [study.ask(SPACE).settings["sigma_tn"] for _ in range(3)][1:]
 
     assert not set(ask()) & set(ask())
+
+
+def test_a_trial_that_ended_before_its_end_was_one_entry_is_still_read(tmp_path):
+    study = open_study(tmp_path)
+    number = study.ask(SPACE).number
+    trial_id = study._ids[number]
+    for key, value in {"outcome": "stopped", "reason": "dominated at rung 1 of 2", "spared": 0.5}.items():
+        study._storage.set_trial_user_attr(trial_id, key, value)
+    study._study.tell(number, [1.0, 0.5])
+    trial = open_study(tmp_path).trial(number)
+    assert (trial.state, trial.reason, trial.spared) == ("stopped", "dominated at rung 1 of 2", 0.5)
