@@ -201,10 +201,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ambient-scale-") as name:
         folder = Path(name)
         parts: dict[str, Callable[[], dict[str, Any]]] = {
-            "driver": lambda: driver([LARGEST] if quick else [2_000, 5_000, LARGEST], 8 if quick else 60),
+            "driver": lambda: driver([LARGEST] if quick else [2_000, 5_000, LARGEST], 6 if quick else 60),
             "judge": lambda: judge(2.0 if quick else 10.0, 2_000 if quick else LARGEST, folder),
             "store": lambda: store(2_000 if quick else LARGEST, folder),
-            "tracking": lambda: tracking(60 if quick else 1_500, folder),
+            "tracking": lambda: tracking(30 if quick else 1_500, folder),
             "server": lambda: server(lambda uri: tracking(300, folder, uri), folder),
         }
         for part, measure in parts.items():
