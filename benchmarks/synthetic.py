@@ -84,7 +84,7 @@ class Drive:
         progress = Progress(self.study, 10_000, RUNGS, OBJECTIVES, Console(file=io.StringIO(), width=140))
         budget = Budget(1_000_000)
         self.searcher = StudySearcher(
-            self.study, self.space, {}, RUNGS, listeners=(progress,),
+            self.study, self.space, {}, RUNGS, listeners=(progress,), slots=range(at_once),
             spent=lambda seconds: budget.reached(self.study.trials(), seconds),
         )  # fmt: skip
         self.judge = POLICY.judge()

@@ -4,9 +4,14 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
+import torch
 import yaml
 
+from ambient_ray.data import Split
+from ambient_ray.training import TrainingData, TrainSettings, TrialInputError
+from ambient_ray.training.packed import SHARED, when_packed
 from ambient_ray.training.settings import NETWORK_SETTINGS
+from ambient_ray.training.state import image_facts
 from ambient_ray.tuning.space import Space
 
 from .configuration import Configuration
@@ -19,8 +24,6 @@ def precision(config: Configuration) -> str:
     chosen = str(config.training.get("precision", "fp32"))
     if chosen != "auto":
         return chosen
-    import torch
-
     if config.trial.gpus_per_worker:
         native = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     else:
@@ -39,8 +42,6 @@ def compiles(config: Configuration, space: Space | None = None) -> bool | Any:
     chosen = config.training.get("compile", False)
     if chosen != "auto":
         return chosen
-    import torch
-
     from ambient_ray.training.compiling import missing_compiler
 
     steps = config.trial.rungs[-1] / int(config.training.get("batch_size", 64))
@@ -48,6 +49,28 @@ def compiles(config: Configuration, space: Space | None = None) -> bool | Any:
     varies = space is not None and not NETWORK_SETTINGS.isdisjoint(space.parameters)
     device = torch.device("cuda" if config.trial.gpus_per_worker else "cpu")
     return ours and not varies and steps >= _STEPS_TO_COMPILE and missing_compiler(device) is None
+
+
+def packing(config: Configuration, settings: TrainSettings, subsets: Split, space: Space) -> int:
+    """How many trials a worker trains together: what `auto` means, or the number that was set, if it can be.
+
+    Raises:
+        TrialInputError: trials of this search cannot be packed, and why.
+    """
+    chosen = config.trial.pack
+    if chosen == 1:
+        return 1
+    varied = (NETWORK_SETTINGS | set(SHARED)).intersection(space.parameters)
+    reason = f"the search space varies {min(varied)}, which packed trials must share" if varied else ""
+    if config.trial.workers > 1:
+        reason = f"packed trials run in one worker, and trial.workers is {config.trial.workers}"
+    if chosen != "auto":
+        if reason:
+            raise TrialInputError(f"trial.pack={chosen}: {reason}; leave trial.pack=1")
+        return int(chosen)
+    device = torch.device("cuda" if config.trial.gpus_per_worker else "cpu")
+    image = image_facts(settings, TrainingData(subsets.train, subsets.heldout))
+    return 1 if reason else when_packed(settings, image, device)
 
 
 def network(config: Configuration, resolution: int) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Run a Hydra entry point so that bad input is one sentence and exit code 2."""
 
 import difflib
-import gc
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -34,9 +33,7 @@ def run_command(config_name: str, task: Callable[[dict[str, Any]], int]) -> None
     """
 
     def job(config: DictConfig) -> None:
-        code = guarded(lambda: task(resolve(config)))
-        gc.freeze()  # else the interpreter, ending, looks through every object of PyTorch and MLflow: two seconds
-        sys.exit(code)
+        sys.exit(guarded(lambda: task(resolve(config))))
 
     if not any(flag.startswith(("--shell-completion", "-sc")) for flag in sys.argv[1:]):
         code = guarded(lambda: check_overrides(config_name, sys.argv[1:]))

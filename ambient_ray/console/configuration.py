@@ -76,6 +76,7 @@ class TrialConfig(_Section):
     rung_values: list[list[str]] | None = None
     max_concurrent: int | None = Field(None, ge=1)
     max_failures: int = Field(1, ge=0)
+    pack: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
 
     @field_validator("rungs")
     @classmethod

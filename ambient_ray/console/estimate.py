@@ -34,16 +34,17 @@ def print_estimate(prepared: Prepared) -> None:
         say(f"trials at once: known when the cluster is joined; {at_once} assumed here")
     else:
         at_once = min(
-            prepared.shape.concurrency([this_node()]),
+            prepared.shape.concurrency([this_node()]) * prepared.pack,
             config.trials or sys.maxsize,
             config.trial.max_concurrent or sys.maxsize,
         )
-        say(f"trials at once: {at_once}")
+        packed = f", packed {prepared.pack} to a worker" if prepared.pack > 1 else ""
+        say(f"trials at once: {at_once}{packed}")
     parameters = sum(p.numel() for p in state.model.parameters())
     gigabytes = (trials + replicas) * len(settings.rungs) * _checkpoint_bytes(prepared, parameters) / 1e9
     step_ms = f"{1000 * step:.0f} ms on this {device.type}"
     say(f"network: {parameters:,} parameters; a step of {settings.batch_size} images takes {step_ms}")
-    say(f"a trial that is never stopped takes {_duration(trial)}, plus some 10 s of process starts")
+    say(f"a trial that is never stopped takes {_duration(trial)}")
     if config.trials is not None:
         say(f"{trials} trials take at most {_duration(-(-trials // at_once) * trial)}, less what the judge stops")
     if config.hours is not None or config.gpu_hours is not None:

@@ -20,7 +20,7 @@ from ambient_ray.tuning.space import Choice, Space, load_space
 from ambient_ray.tuning.study import Study
 from ambient_ray.tuning.transfer import Transfer, WarmStartError
 
-from .automatic import compiles, network, precision
+from .automatic import compiles, network, packing, precision
 from .checks import (
     check_network,
     check_scores,
@@ -55,6 +55,7 @@ class Prepared:
         study: open, and claimed with these settings.
         store: where MLflow records.
         extractor: features, ready to use.
+        pack: how many trials a worker trains together.
         lock: held while this process lives; None for a dry run.
     """
 
@@ -70,6 +71,7 @@ class Prepared:
     study: Study
     store: TrackingStore
     extractor: Any
+    pack: int
     lock: IO[str] | None
 
 
@@ -133,6 +135,7 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
     settings = TrainSettings.from_dict({**settings.to_dict(), **resolved})
     check_network(settings, subsets)
     check_space_data(settings, space, subsets)
+    pack = packing(config, settings, subsets, space)
     objectives = _objectives(config, extractor.name)
     policy = _policy(config, objectives)
     check_scores(policy.needed(objectives), extractor.name, subsets, config.evaluation.reference)
@@ -144,7 +147,7 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
     study.claim(_identity(config, settings, space, images, extractor, objectives))
     study.enqueue(points)
     return Prepared(
-        config, images, subsets, settings, space, objectives, policy, shape, rule, study, store, extractor, lock
+        config, images, subsets, settings, space, objectives, policy, shape, rule, study, store, extractor, pack, lock
     )
 
 

@@ -203,6 +203,7 @@ def _plan(prepared: Prepared) -> SearchPlan:
         max_concurrent=config.trial.max_concurrent,
         max_failures=config.trial.max_failures,
         imports=network_imports(prepared.settings.backbone),
+        pack=prepared.pack,
     )
 
 

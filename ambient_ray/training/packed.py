@@ -127,9 +127,11 @@ def when_packed(settings: TrainSettings, image: Mapping[str, Any], device: torch
     package, _, kind = str(settings.backbone["_target_"]).rpartition(".")
     if device.type != "cpu" or package != "ambient_ray.diffusion.backbones" or kind not in _MOST_WORK:
         return 1
+    if settings.channels_last or settings.compile:
+        return 1
     with torch.device("meta"):
         network = build_backbone(settings.backbone, **image)
-    if _drops_out(network) or settings.channels_last or settings.compile:
+    if _drops_out(network):
         return 1
     side = int(image["resolution"]) // int(settings.backbone.get("patch_size", 2) if kind == "DiT" else 1)
     work = sum(parameter.numel() for parameter in network.parameters()) * settings.batch_size * side**2

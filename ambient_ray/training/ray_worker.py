@@ -8,7 +8,7 @@ import logging
 import math
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -27,8 +27,11 @@ _PATIENCE = timedelta(minutes=60)
 class Slot(Protocol):
     """Where a worker gets its trials from, and whom it tells how they go; every rank has its own end of it."""
 
-    def next(self, index: int) -> Mapping[str, Any] | None:
-        """Wait for the index-th trial of this group of workers, the same for every rank; None: there is no more."""
+    def next(self, index: int) -> Sequence[Mapping[str, Any]]:
+        """Wait for the index-th trials of this group of workers, the same for every rank; none: there are no more.
+
+        One as a rule, several where they are to be packed.
+        """
         ...
 
     def tell(self, number: int, message: Mapping[str, Any]) -> bool:
@@ -82,6 +85,10 @@ class RayReporter:
             raise UnjudgeableError(problem)
         return bool(goes_on)
 
+    def tell(self, message: Mapping[str, Any]) -> bool:
+        """Tell the slot something of this trial; False when nobody wants the trial any more."""
+        return self._slot.tell(self._number, message)
+
     def _report(self, result: RungResult, resumed: bool) -> tuple[bool, str]:
         """Rank 0: hand the rung over; whether it is wanted, and why it cannot be judged, being then no candidate."""
         bad = [name for name in self._needed if not math.isfinite(result.scores.get(name, math.nan))]
@@ -89,7 +96,7 @@ class RayReporter:
             return False, f"{bad[0]} is missing or not finite at rung {result.rung}, image {result.images_seen}"
         # On a resume, perhaps the search died before it heard of the earlier ones; telling it twice is harmless.
         rungs = (*self.earlier, result) if resumed else (result,)
-        return self._slot.tell(self._number, {"rungs": [self._record(rung) for rung in rungs]}), ""
+        return self.tell({"rungs": [self._record(rung) for rung in rungs]}), ""
 
     def _ask(self, result: RungResult) -> tuple[bool, str]:
         """Rank 0: the judge's answer, and why it gives none or ''."""
@@ -135,12 +142,12 @@ def serve(config: Mapping[str, Any]) -> None:
     with process_group(world):
         data: tuple[Any, Any] = (None, None)  # a reference, and what it stands for
         index = 0
-        while (job := slot.next(index)) is not None:
-            if data[0] != job["data"]:
-                data = job["data"], ray.get(job["data"])
+        while jobs := slot.next(index):
+            if data[0] != jobs[0]["data"]:
+                data = jobs[0]["data"], ray.get(jobs[0]["data"])
             began = time.time()
-            end = run_job(job, data[1], world, slot)
-            if world.rank == 0:
+            ends = run_jobs(jobs, data[1], world, slot)
+            for job, end in zip(jobs, ends, strict=True) if world.rank == 0 else ():
                 slot.tell(job["number"], {**end, "began": began, "ended": time.time()})
             index += 1
             gc.collect()  # the trial's network, before the next one's is made
@@ -148,34 +155,69 @@ def serve(config: Mapping[str, Any]) -> None:
                 torch.cuda.empty_cache()
 
 
-def run_job(job: Mapping[str, Any], data: Any, world: World, slot: Slot) -> dict[str, str]:
-    """Train one configuration, from its newest checkpoint if there is one; how it ended: state and reason.
+def run_jobs(jobs: Sequence[Mapping[str, Any]], data: Any, world: World, slot: Slot) -> list[dict[str, str]]:
+    """Train configurations, from their newest checkpoints where there are any; how each ended: state and reason.
 
     Args:
-        job: number, arm, replica_of, training (the study's `TrainSettings` as a dict), settings (the trial's own over
-            them), folder (where its checkpoints are), judge, needed.
+        jobs: of each: number, arm, replica_of, training (the study's `TrainSettings` as a dict), settings (the trial's
+            own over them), folder (where its checkpoints are), judge, needed. Several are trained as one batched
+            network (`run_packed`).
         data: `TrainingData`.
         world: this worker's place.
         slot: who is told of rungs.
     """
     from .checkpoint import CheckpointMismatchError
-    from .loop import run_trial
+    from .loop import PackedTrial, run_packed, run_trial
     from .settings import TrainSettings
 
-    if world.rank == 0:
-        job["judge"].beat.remote(job["number"], 0, math.nan)
-    settings = TrainSettings.from_dict(job["training"]).overlaid(job["settings"])
-    reporter, folder = RayReporter(job, world, slot), Path(job["folder"])
-    kept = newest_checkpoint(folder)
-    if kept is not None:
-        reporter.earlier = kept.history[:-1]
+    trials, reporters = [], []
+    for job in jobs:
+        if world.rank == 0:
+            job["judge"].beat.remote(job["number"], 0, math.nan)
+        settings = TrainSettings.from_dict(job["training"]).overlaid(job["settings"])
+        reporter, folder = RayReporter(job, world, slot), Path(job["folder"])
+        kept = newest_checkpoint(folder)
+        if kept is not None:
+            reporter.earlier = kept.history[:-1]
+        reporters.append(reporter)
+        trials.append(PackedTrial(settings, reporter, folder, None if kept is None else kept.folder))
     try:
-        outcome = run_trial(
-            settings, data, world, reporter, workdir=folder, resume=None if kept is None else kept.folder
-        )
+        if len(trials) == 1:
+            settings, _, folder, resume = trials[0]
+            outcomes = [run_trial(settings, data, world, reporters[0], workdir=folder, resume=resume)]
+        else:
+            alone = [
+                trial._replace(reporter=InPack(reporter)) for trial, reporter in zip(trials, reporters, strict=True)
+            ]
+            outcomes = run_packed(alone, data, world)
     except (UnjudgeableError, CheckpointMismatchError) as error:
-        return {"state": "failed", "reason": str(error)}
-    return {"state": outcome.state, "reason": outcome.reason if outcome.state != "finished" else ""}
+        return [{"state": "failed", "reason": str(error)}]
+    return [{"state": o.state, "reason": o.reason if o.state != "finished" else ""} for o in outcomes]
+
+
+class InPack:
+    """A packed trial's reporter: its end is told when it comes, while the others go on, and an error is its own.
+
+    Args:
+        reporter: the trial's, as it would be alone.
+    """
+
+    def __init__(self, reporter: RayReporter) -> None:
+        self._reporter = reporter
+
+    def progress(self, images_seen: int, loss: float) -> None:
+        """See `RayReporter.progress`."""
+        self._reporter.progress(images_seen, loss)
+
+    def rung(self, result: RungResult, *, resumed: bool = False) -> bool:
+        """See `RayReporter.rung`; False where that raises."""
+        try:
+            goes_on, end = self._reporter.rung(result, resumed=resumed), {"state": "stopped", "reason": ""}
+        except UnjudgeableError as error:
+            goes_on, end = False, {"state": "failed", "reason": str(error)}
+        if not goes_on:
+            self._reporter.tell(end)
+        return goes_on
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:

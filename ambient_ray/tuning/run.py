@@ -61,6 +61,7 @@ class SearchPlan:
         max_concurrent: an upper bound; the cluster's size is another.
         max_failures: how often a trial is taken up again from its checkpoint after its workers died.
         imports: modules that the workers import while they wait for their first trial.
+        pack: how many trials a worker trains together.
     """
 
     space: Space
@@ -72,12 +73,15 @@ class SearchPlan:
     max_concurrent: int | None = None
     max_failures: int = 1
     imports: Sequence[str] = ()
+    pack: int = 1
 
     def slots(self) -> Slots:
         """Slots for these trials; none has started yet."""
         # In a joined cluster the hosts may be on nodes that don't know our settings.
         environment = {key: value for key, value in os.environ.items() if key in ENVIRONMENT | LOCAL}
-        return Slots(self.shape, f"{self.folder}/train", tuple(self.imports), self.max_failures, environment)
+        return Slots(
+            self.shape, f"{self.folder}/train", tuple(self.imports), self.max_failures, environment, self.pack
+        )  # fmt: skip
 
 
 def start_ray(address: str | None, cpus: int, data_bytes: int = 0) -> list[dict[str, float]]:
@@ -150,7 +154,7 @@ def trials_ahead(study: Study, plan: SearchPlan, *, only_begun: bool = False) ->
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    fits = min(plan.shape.concurrency(nodes), plan.max_concurrent or sys.maxsize)
+    fits = min(plan.shape.concurrency(nodes) * plan.pack, plan.max_concurrent or sys.maxsize)
     waiting, spent = len(study.running()), _budget(plan, fits).reached(study.trials(), study.seconds)
     if only_begun or spent:
         most = waiting

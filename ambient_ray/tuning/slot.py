@@ -1,11 +1,15 @@
-"""One place for a trial, without Ray: what is submitted to it, who works on it, and what was told."""
+"""A place for trials, without Ray: what is submitted to it, who works on it, and what was told."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 # Seconds after which a call that waits for news comes back without any, and is made again.
 POLL = 20.0
+# Seconds without a new trial after which a slot of several seats begins with those that it has.
+GATHER = 2.0
 # Groups of workers in a row that ended before they asked for a trial, after which a slot gives up.
 _STILLBORN = 3
 
@@ -13,9 +17,24 @@ Job = Mapping[str, Any]
 Message = Mapping[str, Any]
 
 
+@dataclass
+class _Held:
+    """A trial in its seat: its messages, how often its workers failed, whether some have it now."""
+
+    job: Job
+    told: list[Message] = field(default_factory=list)
+    failures: int = 0
+    taken: bool = False
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.told) and "state" in self.told[-1]
+
+
 class Slot:
-    """One place for a trial: what is submitted, who works on it, and what was told. All methods may be called by any
-    thread.
+    """A place for one trial, or for `seats` of them that are trained together.
+
+    All methods may be called by any thread.
 
     Args:
         run: starts workers that serve this slot, as the given launch, and waits until they have ended; raises when
@@ -23,6 +42,7 @@ class Slot:
         max_failures: how often a trial is given to new workers after its workers failed.
         reason: one sentence for an error that `run` raised.
         first_launch: what the first launch is called; larger than any that workers still alive may belong to.
+        seats: how many trials its workers take at once.
     """
 
     def __init__(
@@ -31,29 +51,29 @@ class Slot:
         max_failures: int,
         reason: Callable[[BaseException], str],
         first_launch: int = 0,
+        seats: int = 1,
     ) -> None:
         self._run, self._max_failures, self._reason = run, max_failures, reason
         self._changed = threading.Condition()
-        self._job: Job | None = None
-        self._told: list[Message] = []
-        self._failures = 0
+        self._seats: list[_Held | None] = [None] * seats
+        self._submitted = 0.0
         self._launch = first_launch - 1
-        self._given: list[Job] = []  # to the workers of this launch, in order
-        self._asked = False
-        self._taken = True
-        self._closed = False
+        self._given: list[list[Job]] = []  # to the workers of this launch, in order
+        self._asked = self._closed = False
         self._broken = ""
         self._thread = threading.Thread(target=self._keep_running, name="slot", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, seat: int, job: Job) -> None:
         """Hold this trial. Once more about the trial that is held already (its driver came back) changes nothing."""
         with self._changed:
-            if self._job is not None and self._job["number"] == job["number"]:
+            held = self._seats[seat]
+            if held is not None and held.job["number"] == job["number"]:
                 return
-            self._job, self._told, self._failures, self._taken = job, [], 0, False
+            self._seats[seat] = held = _Held(job)
+            self._submitted = time.monotonic()
             if self._broken:
-                self._end({"state": "failed", "reason": self._broken})
+                held.told.append({"state": "failed", "reason": self._broken})
             self._changed.notify_all()
 
     def news(self, number: int, after: int, seconds: float = POLL) -> list[Message] | None:
@@ -64,46 +84,52 @@ class Slot:
         """
 
         def there() -> bool:
-            return self._job is None or self._job["number"] != number or len(self._told) > after
+            held = self._held(number)
+            return held is None or len(held.told) > after
 
         with self._changed:
             self._changed.wait_for(there, seconds)
-            if self._job is None or self._job["number"] != number:
-                return None
-            return self._told[after:]
+            held = self._held(number)
+            return None if held is None else held.told[after:]
 
-    def next(self, launch: int, index: int, seconds: float = POLL) -> tuple[str, Job | None]:
-        """The index-th trial for the workers of a launch, the same for every one of them.
+    def next(self, launch: int, index: int, seconds: float = POLL) -> tuple[str, list[Job]]:
+        """The index-th trials for the workers of a launch, the same for every one of them.
+
+        With several seats it waits until all are taken, or until `GATHER` seconds have brought no more.
 
         Returns:
-            ("job", the trial), ("wait", None) when there is none yet, or ("end", None) for workers that may leave.
+            ("jobs", the trials), ("wait", []) when there are none yet, or ("end", []) for workers that may leave.
         """
-
-        def ready() -> bool:
-            return self._closed or launch != self._launch or len(self._given) > index or not self._taken
-
+        deadline = time.monotonic() + seconds
         with self._changed:
-            self._asked = self._asked or launch == self._launch
-            self._changed.wait_for(ready, seconds)
-            if self._closed or launch != self._launch:
-                return "end", None
-            if len(self._given) == index and not self._taken:
-                assert self._job is not None  # what is not taken was submitted
-                self._given.append(self._job)
-                self._taken = True
-                self._changed.notify_all()
-            return ("job", self._given[index]) if len(self._given) > index else ("wait", None)
+            while True:
+                if self._closed or launch != self._launch:
+                    return "end", []
+                self._asked = True
+                now = time.monotonic()
+                waiting = [held for held in self._seats if held is not None and not held.taken and not held.ended]
+                gathered = self._submitted + GATHER
+                if len(self._given) == index and waiting and (len(waiting) == len(self._seats) or now >= gathered):
+                    self._given.append([held.job for held in waiting])
+                    for held in waiting:
+                        held.taken = True
+                    self._changed.notify_all()
+                if len(self._given) > index:
+                    return "jobs", self._given[index]
+                if now >= deadline:
+                    return "wait", []
+                self._changed.wait((min(deadline, gathered) if waiting else deadline) - now)
 
     def tell(self, launch: int, number: int, message: Message) -> bool:
         """A worker reports; True while its trial is wanted. Workers that were replaced are not heard, and neither is
         what they say of a trial that has ended or that another has followed."""
         with self._changed:
-            wanted = launch == self._launch and self._job is not None and self._job["number"] == number
-            wanted = wanted and not self._ended
-            if wanted:
-                self._told.append(message)
-                self._changed.notify_all()
-            return wanted
+            held = self._held(number)
+            if launch != self._launch or held is None or held.ended:
+                return False
+            held.told.append(message)
+            self._changed.notify_all()
+            return True
 
     def close(self, seconds: float) -> None:
         """Send the workers home and wait for them, at most so long."""
@@ -112,14 +138,8 @@ class Slot:
             self._changed.notify_all()
         self._thread.join(seconds)
 
-    def _end(self, message: Message) -> None:
-        if not self._ended:
-            self._told.append(message)
-            self._taken = True
-
-    @property
-    def _ended(self) -> bool:
-        return bool(self._told) and "state" in self._told[-1]
+    def _held(self, number: int) -> _Held | None:
+        return next((held for held in self._seats if held is not None and held.job["number"] == number), None)
 
     def _keep_running(self) -> None:
         stillborn = 0
@@ -132,26 +152,23 @@ class Slot:
             try:
                 self._run(self._launch)
                 reason = "its workers ended without a word"
-            except Exception as error:  # whatever ended the workers is the trial's end at the worst, not the slot's
+            except Exception as error:  # whatever ended the workers is the trials' end at the worst, not the slot's
                 reason = self._reason(error)
             with self._changed:
                 stillborn = 0 if self._asked else stillborn + 1
-                if self._given:
-                    self._failed(reason)
-                elif stillborn >= _STILLBORN:
+                if stillborn >= _STILLBORN:
                     self._broken = reason
-                    if self._job is not None:
-                        self._end({"state": "failed", "reason": reason})
+                self._failed(reason)
                 self._changed.notify_all()
                 if self._broken:
                     return
 
     def _failed(self, reason: str) -> None:
-        """Workers are gone: their trial is for the next ones, or has failed."""
-        if self._job is None or self._ended or not self._taken:
-            return
-        self._failures += 1
-        if self._failures > self._max_failures:
-            self._end({"state": "failed", "reason": reason})
-        else:
-            self._taken = False
+        """Workers are gone: their trials are for the next ones, or have failed."""
+        for held in self._seats:
+            if held is None or held.ended:
+                continue
+            held.failures += held.taken
+            if self._broken or held.failures > self._max_failures:
+                held.told.append({"state": "failed", "reason": reason})
+            held.taken = False

@@ -3,7 +3,7 @@
 A Train run of its own costs a trial about ten seconds of process starts and imports. A slot pays them once. It holds
 one trial at a time: the trial's driver in Ray Tune submits it and is handed what its workers tell; the workers ask for
 the next. Workers that die, or whose trial raises, are started again, and the trial goes on from its newest checkpoint,
-as often as `max_failures` allows.
+as often as `max_failures` allows. Where small trials are packed a slot has several seats, each for one trial.
 
 `Slot` (its own module) is the bookkeeping, without Ray; `SlotHost` is the actor that holds some slots and their Train
 runs; `TrialEnd` and `WorkerEnd` are what a trial's driver and a worker see of one.
@@ -34,6 +34,7 @@ class SlotHost:
         imports: modules that the workers import while they wait for their first trial.
         max_failures: see `Slot`.
         environment: for Ray Train, which reads it when it is imported.
+        seats: of each slot.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class SlotHost:
         imports: Sequence[str],
         max_failures: int,
         environment: Mapping[str, str],
+        seats: int = 1,
     ) -> None:
         import ray
 
@@ -53,17 +55,17 @@ class SlotHost:
         self._name, self._folder, self._shape, self._imports = name, folder, shape, tuple(imports)
         self._me = ray.get_runtime_context().current_actor
         first = time.time_ns() // 10**6  # a host that was started again must not hear the workers of its earlier life
-        self._slots = [Slot(self._runner(k), max_failures, root_cause, first) for k in range(count)]
+        self._slots = [Slot(self._runner(k), max_failures, root_cause, first, seats) for k in range(count)]
 
-    def submit(self, slot: int, job: Job) -> None:
+    def submit(self, slot: int, seat: int, job: Job) -> None:
         """See `Slot.submit`."""
-        self._slots[slot].submit(job)
+        self._slots[slot].submit(seat, job)
 
     def news(self, slot: int, number: int, after: int) -> list[Message] | None:
         """See `Slot.news`."""
         return self._slots[slot].news(number, after)
 
-    def next(self, slot: int, launch: int, index: int) -> tuple[str, Job | None]:
+    def next(self, slot: int, launch: int, index: int) -> tuple[str, list[Job]]:
         """See `Slot.next`."""
         return self._slots[slot].next(launch, index)
 
@@ -117,14 +119,14 @@ class WorkerEnd:
     slot: int
     launch: int
 
-    def next(self, index: int) -> Job | None:
-        """Wait for the index-th trial of this launch; None: go home."""
+    def next(self, index: int) -> list[Job]:
+        """Wait for the index-th trials of this launch; none: go home."""
         import ray
 
         while True:
-            answer, job = ray.get(self.host.next.remote(self.slot, self.launch, index))
+            answer, jobs = ray.get(self.host.next.remote(self.slot, self.launch, index))
             if answer != "wait":
-                return dict(job) if job is not None else None
+                return list(jobs)
 
     def tell(self, number: int, message: Message) -> bool:
         """Pass on what a trial reports; returns when the slot has it, True while the trial is wanted."""
@@ -135,10 +137,11 @@ class WorkerEnd:
 
 @dataclass(frozen=True)
 class TrialEnd:
-    """A slot as a trial's driver sees it."""
+    """A seat of a slot as a trial's driver sees it."""
 
     host: Any
     slot: int
+    seat: int = 0
     max_failures: int = 1
 
     def run(self, job: Job) -> Iterator[Message]:
@@ -157,7 +160,7 @@ class TrialEnd:
         while True:
             try:
                 if not submitted:
-                    ray.get(self.host.submit.remote(self.slot, job))
+                    ray.get(self.host.submit.remote(self.slot, self.seat, job))
                     submitted, after = True, 0
                 news = ray.get(self.host.news.remote(self.slot, job["number"], after))
             except RayActorError:
@@ -187,6 +190,7 @@ class Slots:
         imports: see `SlotHost`.
         max_failures: see `Slot`.
         environment: see `SlotHost`.
+        seats: of each slot.
     """
 
     shape: TrialShape
@@ -194,32 +198,28 @@ class Slots:
     imports: Sequence[str] = ()
     max_failures: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
+    seats: int = 1
     _hosts: list[Any] = field(default_factory=list)
     _ends: list[TrialEnd] = field(default_factory=list)
 
     def grow(self, count: int) -> list[TrialEnd]:
-        """Have at least so many slots, whose workers start now; gives the first `count` of all."""
+        """Have seats for at least so many trials, whose workers start now; gives the first `count` of all."""
         import ray
 
         spread = len(self._ends) + PER_HOST < count  # over the nodes of a cluster, where there are many
         while (missing := count - len(self._ends)) > 0:
-            here = min(missing, PER_HOST)
-            waiting = here * (self.shape.workers + 3)  # calls that wait in the host: the workers', the driver's
-            host = (
-                ray.remote(SlotHost)
-                .options(
-                    num_cpus=0,
-                    max_restarts=-1,
-                    max_concurrency=waiting + 4,
-                    scheduling_strategy="SPREAD" if spread else "DEFAULT",
-                )
-                .remote(
-                    here, f"{time.strftime('%Y%m%d-%H%M%S')}-{len(self._hosts)}", self.folder, self.shape,
-                    tuple(self.imports), self.max_failures, dict(self.environment),
-                )
+            slots = min(-(-missing // self.seats), PER_HOST)
+            waiting = slots * (self.shape.workers + 3 * self.seats)  # calls that wait in the host
+            options = {"max_restarts": -1, "max_concurrency": waiting + 4}
+            strategy = "SPREAD" if spread else "DEFAULT"
+            host = ray.remote(SlotHost).options(num_cpus=0, scheduling_strategy=strategy, **options).remote(
+                slots, f"{time.strftime('%Y%m%d-%H%M%S')}-{len(self._hosts)}", self.folder, self.shape,
+                tuple(self.imports), self.max_failures, dict(self.environment), self.seats,
             )  # fmt: skip
             self._hosts.append(host)
-            self._ends += [TrialEnd(host, k, self.max_failures) for k in range(here)]
+            self._ends += [
+                TrialEnd(host, k, seat, self.max_failures) for k in range(slots) for seat in range(self.seats)
+            ]
         return self._ends[:count]
 
     def close(self, seconds: float = 20.0) -> None:

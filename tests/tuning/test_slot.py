@@ -54,14 +54,14 @@ def slot(workers):
 
 
 def test_workers_that_wait_get_what_is_submitted_each_the_same(slot):
-    assert slot.next(100, 0, seconds=0) == ("wait", None)
-    slot.submit(JOB)
-    assert slot.next(100, 0) == ("job", JOB) == slot.next(100, 0)  # two ranks
-    assert slot.next(100, 1, seconds=0) == ("wait", None)
+    assert slot.next(100, 0, seconds=0) == ("wait", [])
+    slot.submit(0, JOB)
+    assert slot.next(100, 0) == ("jobs", [JOB]) == slot.next(100, 0)  # two ranks
+    assert slot.next(100, 1, seconds=0) == ("wait", [])
 
 
 def test_what_is_told_arrives_in_order_and_once(slot):
-    slot.submit(JOB)
+    slot.submit(0, JOB)
     slot.next(100, 0)
     assert slot.tell(100, 7, {"rungs": [0]}) and slot.tell(100, 7, {"rungs": [1]})
     assert slot.news(7, 0) == [{"rungs": [0]}, {"rungs": [1]}]
@@ -73,7 +73,7 @@ def test_what_is_told_arrives_in_order_and_once(slot):
 def test_whoever_waits_wakes_at_once(slot):
     heard = []
     thread = threading.Thread(target=lambda: heard.extend(slot.news(7, 0, seconds=30)))
-    slot.submit(JOB)
+    slot.submit(0, JOB)
     thread.start()
     slot.next(100, 0)
     slot.tell(100, 7, {"state": "finished"})
@@ -83,83 +83,83 @@ def test_whoever_waits_wakes_at_once(slot):
 
 def test_the_next_trial_goes_to_the_same_workers(slot):
     for index, job in enumerate((JOB, OTHER)):
-        slot.submit(job)
-        assert slot.next(100, index) == ("job", job)
+        slot.submit(0, job)
+        assert slot.next(100, index) == ("jobs", [job])
         slot.tell(100, job["number"], {"state": "finished"})
-    assert slot.next(100, 0) == ("job", JOB)  # a rank that comes late
+    assert slot.next(100, 0) == ("jobs", [JOB])  # a rank that comes late
 
 
 def test_a_driver_that_comes_back_finds_its_trial(slot):
-    slot.submit(JOB)
+    slot.submit(0, JOB)
     slot.next(100, 0)
     slot.tell(100, 7, {"rungs": [0]})
-    slot.submit(JOB)
+    slot.submit(0, JOB)
     assert slot.news(7, 0) == [{"rungs": [0]}]
     assert slot.news(8, 0, seconds=0) is None
 
 
 def test_a_trial_survives_its_workers_once_and_then_fails_with_their_reason(slot, workers):
-    slot.submit(JOB)
+    slot.submit(0, JOB)
     slot.next(100, 0)
     slot.tell(100, 7, {"rungs": [0]})
     workers.end(100, RuntimeError("killed"))
     until(lambda: workers.launches == [100, 101])
-    assert slot.next(101, 0) == ("job", JOB)
+    assert slot.next(101, 0) == ("jobs", [JOB])
     assert slot.news(7, 1, seconds=0) == []
     workers.end(101, RuntimeError("killed again"))
     assert slot.news(7, 1) == [{"state": "failed", "reason": "because killed again"}]
     until(lambda: workers.launches == [100, 101, 102])
-    slot.submit(OTHER)  # and the slot lives
-    assert slot.next(102, 0) == ("job", OTHER)
+    slot.submit(0, OTHER)  # and the slot lives
+    assert slot.next(102, 0) == ("jobs", [OTHER])
 
 
 def test_each_trial_has_its_own_failures(slot, workers):
     for launch, job in ((100, JOB), (101, OTHER)):
-        slot.submit(job)
+        slot.submit(0, job)
         slot.next(launch, 0)
         workers.end(launch, RuntimeError("killed"))
         until(lambda launch=launch: workers.launches[-1] == launch + 1)
-        assert slot.next(launch + 1, 0) == ("job", job)
+        assert slot.next(launch + 1, 0) == ("jobs", [job])
         slot.tell(launch + 1, job["number"], {"state": "finished"})
 
 
 def test_replaced_workers_are_sent_home_and_not_heard(slot, workers):
-    slot.submit(JOB)
+    slot.submit(0, JOB)
     slot.next(100, 0)
     workers.end(100, RuntimeError("lost"))
     until(lambda: workers.launches == [100, 101])
     assert not slot.tell(100, 7, {"state": "finished"})
-    assert slot.next(100, 1) == ("end", None)
+    assert slot.next(100, 1) == ("end", [])
     assert slot.news(7, 0, seconds=0) == []
 
 
 def test_a_trial_that_another_has_followed_is_not_wanted(slot):
-    slot.submit(JOB)
+    slot.submit(0, JOB)
     slot.next(100, 0)
-    slot.submit(OTHER)  # the driver of the first died in Ray Tune
+    slot.submit(0, OTHER)  # the driver of the first died in Ray Tune
     assert not slot.tell(100, 7, {"rungs": [0]})
-    assert slot.next(100, 1) == ("job", OTHER)
+    assert slot.next(100, 1) == ("jobs", [OTHER])
 
 
 def test_an_ended_trial_stays_as_it_ended(slot, workers):
-    slot.submit(JOB)
+    slot.submit(0, JOB)
     slot.next(100, 0)
     slot.tell(100, 7, {"state": "stopped"})
     assert not slot.tell(100, 7, {"state": "failed"})
     workers.end(100, RuntimeError("afterwards"))
     until(lambda: workers.launches == [100, 101])
     assert slot.news(7, 0) == [{"state": "stopped"}]
-    assert slot.next(101, 0, seconds=0) == ("wait", None)
+    assert slot.next(101, 0, seconds=0) == ("wait", [])
 
 
 def test_workers_that_cannot_even_start_fail_the_trials_and_do_not_loop(workers):
     slot = Slot(workers.run, max_failures=5, reason=str)
-    slot.submit(JOB)
+    slot.submit(0, JOB)
     for launch in (0, 1, 2):
         until(lambda launch=launch: workers.launches[-1:] == [launch])
         workers.end(launch, ImportError("no torch"))
     assert slot.news(7, 0) == [{"state": "failed", "reason": "no torch"}]
-    slot.submit(OTHER)
+    slot.submit(0, OTHER)
     assert slot.news(8, 0) == [{"state": "failed", "reason": "no torch"}]
     time.sleep(0.05)
     assert workers.launches == [0, 1, 2]
@@ -171,8 +171,8 @@ def test_idle_workers_may_die_as_often_as_they_like(slot, workers):
         slot.next(launch, 0, seconds=0)
         workers.end(launch, RuntimeError("spot node gone"))
     until(lambda: workers.launches[-1] == 105)
-    slot.submit(JOB)
-    assert slot.next(105, 0) == ("job", JOB)
+    slot.submit(0, JOB)
+    assert slot.next(105, 0) == ("jobs", [JOB])
 
 
 def test_closing_sends_the_workers_home(slot, workers):
@@ -182,4 +182,58 @@ def test_closing_sends_the_workers_home(slot, workers):
     workers._ends[100][0].set()  # they leave as soon as they are told
     slot.close(10)
     thread.join(10)
-    assert answers == [("end", None)] and not slot._thread.is_alive()
+    assert answers == [("end", [])] and not slot._thread.is_alive()
+
+
+@pytest.fixture
+def bench(workers, monkeypatch):
+    """A slot of three seats, whose trials are given together."""
+    monkeypatch.setattr("ambient_ray.tuning.slot.GATHER", 0.05)
+    bench = Slot(workers.run, max_failures=1, reason=str, seats=3)
+    until(lambda: workers.launches == [0])
+    yield bench
+    threading.Thread(target=bench.close, args=(5,)).start()
+    until(lambda: bench._closed)
+    workers.end(workers.launches[-1])
+
+
+def jobs(*numbers):
+    return [{"number": number} for number in numbers]
+
+
+def test_a_full_bench_begins_at_once_and_a_part_of_one_when_no_more_come(bench, monkeypatch):
+    for seat, job in enumerate(jobs(1, 2)):
+        bench.submit(seat, job)
+    assert bench.next(0, 0, seconds=5) == ("jobs", jobs(1, 2))
+    for job in jobs(1, 2):
+        bench.tell(0, job["number"], {"state": "finished"})
+    monkeypatch.setattr("ambient_ray.tuning.slot.GATHER", 1000.0)
+    for seat, job in enumerate(jobs(3, 4, 5)):
+        assert bench.next(0, 1, seconds=0) == ("wait", [])
+        bench.submit(seat, job)
+    assert bench.next(0, 1) == ("jobs", jobs(3, 4, 5))
+
+
+def test_a_seat_that_is_free_early_waits_for_the_next_pack(bench):
+    for seat, job in enumerate(jobs(1, 2, 3)):
+        bench.submit(seat, job)
+    bench.next(0, 0)
+    assert bench.tell(0, 2, {"state": "stopped"})
+    bench.submit(1, {"number": 4})
+    assert bench.next(0, 0) == ("jobs", jobs(1, 2, 3))
+    assert bench.tell(0, 1, {"rungs": [0]}) and not bench.tell(0, 2, {"rungs": [1]})
+    assert bench.news(1, 0) == [{"rungs": [0]}] and bench.news(4, 0, seconds=0) == []
+    assert bench.next(0, 1, seconds=5) == ("jobs", jobs(4))
+
+
+def test_a_pack_whose_workers_die_is_given_again_without_those_that_had_ended(bench, workers):
+    for seat, job in enumerate(jobs(1, 2, 3)):
+        bench.submit(seat, job)
+    bench.next(0, 0)
+    bench.tell(0, 2, {"state": "stopped"})
+    workers.end(0, RuntimeError("killed"))
+    until(lambda: workers.launches == [0, 1])
+    assert bench.next(1, 0, seconds=5) == ("jobs", jobs(1, 3))
+    workers.end(1, RuntimeError("again"))
+    assert bench.news(1, 0) == bench.news(3, 0) == [{"state": "failed", "reason": "again"}]
+    assert bench.news(2, 0) == [{"state": "stopped"}]

@@ -14,7 +14,7 @@ import ray.tune
 from ray.exceptions import RayTaskError
 
 from ambient_ray.training import loop
-from ambient_ray.training.ray_worker import RayReporter, UnjudgeableError, run_job
+from ambient_ray.training.ray_worker import RayReporter, UnjudgeableError, run_jobs
 from ambient_ray.training.settings import TrainSettings
 from ambient_ray.training.trial import Outcome, RungResult, World, checkpoint_name
 from ambient_ray.tuning.judge import RungPolicy
@@ -56,8 +56,8 @@ class DirectSlot(TrialEnd):
     def run(self, job):
         told = []
         slot = SimpleNamespace(tell=lambda number, message: told.append(message) or True)
-        end = run_job(job, None, World(), slot)
-        return iter([*told, end])
+        ends = run_jobs([job], None, World(), slot)
+        return iter([*told, *ends])
 
 
 @pytest.fixture
