@@ -21,7 +21,7 @@ from ambient_ray.tuning.study import Study
 from ambient_ray.tuning.transfer import Transfer, WarmStartError
 from ambient_ray.tuning.trial import TrialShape
 
-from .automatic import compiles, network, precision
+from .automatic import compiles, network, precision, sample_batch
 from .checks import (
     check_network,
     check_scores,
@@ -136,6 +136,8 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
     settings = TrainSettings.from_dict({**settings.to_dict(), **resolved})
     check_network(settings, subsets)
     check_space_data(settings, space, subsets)
+    batch = sample_batch(config, settings, subsets.train)
+    settings = TrainSettings.from_dict({**settings.to_dict(), "sample_batch": batch})
     objectives = _objectives(config, extractor.name)
     policy = _policy(config, objectives)
     check_scores(policy.needed(objectives), extractor.name, subsets, config.evaluation.reference)
@@ -153,7 +155,7 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
 
 def train_settings(config: Configuration) -> TrainSettings:
     """The settings of a training run, before a trial's own are set."""
-    evaluation = config.evaluation
+    evaluation, batch = config.evaluation, config.evaluation.sample_batch
     return TrainSettings.from_dict(
         {
             **config.training,
@@ -162,7 +164,7 @@ def train_settings(config: Configuration) -> TrainSettings:
             "backbone": config.backbone,
             "seed": config.seed, "noise_seed": config.seed, "latent_seed": config.seed,
             "rungs": config.trial.rungs, "samples": evaluation.samples,
-            "sample_steps": evaluation.sample_steps, "sample_batch": evaluation.sample_batch,
+            "sample_steps": evaluation.sample_steps, **({} if batch == "auto" else {"sample_batch": batch}),
         }
     )  # fmt: skip
 
