@@ -132,8 +132,9 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
         subsets = split(images, config.dataset.n_train, seed=config.seed)
         check_tracking(store.uri)
         extractor = _extractor(config, images)
-    resolved = {"backbone": network(config, images.shape[-1]), "compile": compiles(config, space)}
-    settings = TrainSettings.from_dict({**settings.to_dict(), **resolved})
+    backbone = network(config, images.shape[-1])
+    compiled = compiles(config, backbone, space)
+    settings = TrainSettings.from_dict({**settings.to_dict(), "backbone": backbone, "compile": compiled})
     check_network(settings, subsets)
     check_space_data(settings, space, subsets)
     batch = sample_batch(config, settings, subsets.train)
@@ -160,7 +161,7 @@ def train_settings(config: Configuration) -> TrainSettings:
         {
             **config.training,
             "precision": precision(config),
-            "compile": compiles(config),
+            "compile": compiles(config, config.backbone),
             "backbone": config.backbone,
             "seed": config.seed, "noise_seed": config.seed, "latent_seed": config.seed,
             "rungs": config.trial.rungs, "samples": evaluation.samples,

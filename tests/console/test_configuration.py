@@ -65,22 +65,25 @@ def test_larger_images_get_a_larger_network_by_themselves(resolution, widths):
         (["trial.rungs=[12800]"], False),
         (["trial.rungs=[12800]", "training.compile=true"], True),
         (["backbone._target_=my.Net"], False),
+        (["backbone=unet_small"], False),
+        (["backbone=unet_small", "trial.gpus_per_worker=1"], True),
         (["trials=1"], True),
     ],
 )
 def test_compile_auto_is_where_it_pays(overrides, compiled, monkeypatch):
     monkeypatch.setattr(compiling, "missing_compiler", lambda device: None)
-    assert train_settings(validate(load("search", overrides))).compile is compiled
+    config = validate(load("search", overrides))
+    assert compiles(config, network(config, 8)) is compiled
     monkeypatch.setattr(compiling, "missing_compiler", lambda device: "none")
-    assert train_settings(validate(load("search", overrides))).compile is ("training.compile=true" in overrides)
+    assert compiles(config, network(config, 8)) is ("training.compile=true" in overrides)
 
 
 def test_compile_auto_is_off_where_every_trial_has_a_network_of_its_own(monkeypatch):
     monkeypatch.setattr(compiling, "missing_compiler", lambda device: None)
     config = validate(load("search"))
     other, network_too = (Space("s", {name: Choice(name, (0.5, 1.0))}) for name in ("lr", "width"))
-    assert compiles(config, other)
-    assert not compiles(config, network_too)
+    assert compiles(config, network(config, 8), other)
+    assert not compiles(config, network(config, 8), network_too)
 
 
 def _sample_batch(size, *overrides):

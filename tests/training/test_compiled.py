@@ -120,6 +120,20 @@ def test_a_resumed_compiled_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path
         assert all(torch.equal(a[key], b[key]) for key in a)
 
 
+def test_cuda_graphs_are_told_of_each_step_and_nothing_of_one_is_kept(monkeypatch):
+    """Their memory is written over by the next step: it begins with the mark, and no gradient outlives its step."""
+    state, events = _state(compile=False, compile_mode="reduce-overhead"), []
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: events.append("mark"))
+    state.model.register_forward_pre_hook(lambda module, given: events.append("forward"))
+    owned = []
+    for p in state.model.parameters():
+        p.register_hook(lambda grad: owned.append(grad.untyped_storage().data_ptr()))
+    results = [state.step() for _ in range(2)]
+    assert events == ["mark", "forward"] * 2
+    assert all(p.grad is None for p in state.model.parameters())
+    assert not {t.untyped_storage().data_ptr() for pair in results for t in pair} & set(owned[-len(owned) // 2 :])
+
+
 def test_a_running_mean_is_not_moved_by_compiling():
     state = _state(backbone={"_target_": "test_compiled.Normed"})
     assert torch.equal(state.model.backbone.norm.running_mean, torch.zeros(1))
