@@ -4,11 +4,11 @@
 
 The plain loop does what EDM's published one does, by its description: a DataLoader over uint8 images, the network as
 diffusers has it, noise levels and noise drawn anew in each step, nan_to_num on each gradient, Adam as it comes, a
-moving average parameter by parameter; nothing fused, nothing compiled. The step is the search's own, as
-`training.precision=auto` and `training.compile=auto` make it on this processor. `parts` shows what each of them adds.
+moving average parameter by parameter; nothing fused, nothing compiled. The step is the search's own with the precision
+that `auto` is on this processor, compiled (which `auto` does for the DiT alone on a CPU); `parts` shows what each adds.
 Blocks of both alternate in one process, timed by its CPU time; the ratio is the median over pairs. The warm compile is
-that of a new process which finds the cache filled: from the state's construction to the end of its first step, after an
-eager one in which diffusers was imported.
+that of a new process which finds the cache filled: from the state's construction to the end of its first step, after
+an eager one in which diffusers was imported.
 The last line printed is one JSON object.
 """
 

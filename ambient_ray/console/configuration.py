@@ -57,7 +57,7 @@ class EvaluationConfig(_Section):
     reference: Literal["heldout", "full", "train"] = "heldout"
     samples: int = Field(ge=16)
     sample_steps: int = Field(18, ge=2)
-    sample_batch: int = Field(256, ge=1)
+    sample_batch: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     fidelity: str = "fd"
     memorization: str = "f_mem"
     tolerance: float = Field(0.05, ge=0)

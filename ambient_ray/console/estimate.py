@@ -1,5 +1,6 @@
 """What a search will need, from a few steps that are really taken: trials at once, hours, gigabytes."""
 
+import dataclasses
 import os
 import sys
 import time
@@ -20,11 +21,12 @@ _SECONDS = 2.0
 def print_estimate(prepared: Prepared) -> None:
     """Measure a training step and a sampling batch on this machine and print what follows; starts nothing."""
     config, settings = prepared.config, prepared.settings
+    uncompiled = dataclasses.replace(settings, compile=False)  # compiling can take longer than all the rest here
     gpu = config.trial.gpus_per_worker > 0 and torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
     torch.set_num_threads(max(1, int(config.trial.cpus_per_worker)))
     data = TrainingData(prepared.subsets.train, prepared.subsets.heldout, bank_for(prepared))
-    state = TrainState(settings, data, World(device=device))
+    state = TrainState(uncompiled, data, World(device=device))
     step, evaluation = _step_seconds(state), _sampling_seconds(prepared, state, device)
     trial = (settings.rungs[-1] / settings.batch_size) * step / config.trial.workers + len(settings.rungs) * evaluation
     say = Console(soft_wrap=True, highlight=False).print
@@ -42,7 +44,7 @@ def print_estimate(prepared: Prepared) -> None:
         say(f"trials at once: {at_once}{packed}")
     parameters = sum(p.numel() for p in state.model.parameters())
     gigabytes = (trials + replicas) * len(settings.rungs) * _checkpoint_bytes(prepared, parameters) / 1e9
-    step_ms = f"{1000 * step:.0f} ms on this {device.type}"
+    step_ms = f"{1000 * step:.0f} ms on this {device.type}" + ", and less once it is compiled" * settings.compile
     say(f"network: {parameters:,} parameters; a step of {settings.batch_size} images takes {step_ms}")
     say(f"a trial that is never stopped takes {_duration(trial)}")
     if config.trials is not None:

@@ -20,7 +20,7 @@ from ambient_ray.tuning.space import Choice, Space, load_space
 from ambient_ray.tuning.study import Study
 from ambient_ray.tuning.transfer import Transfer, WarmStartError
 
-from .automatic import compiles, network, packing, precision
+from .automatic import compiles, network, packing, precision, sample_batch
 from .checks import (
     check_network,
     check_scores,
@@ -131,10 +131,13 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
     subsets = split(images, config.dataset.n_train, seed=config.seed)
     check_tracking(store.uri)
     extractor = _extractor(config, images)
-    resolved = {"backbone": network(config, images.shape[-1]), "compile": compiles(config, space)}
-    settings = TrainSettings.from_dict({**settings.to_dict(), **resolved})
+    backbone = network(config, images.shape[-1])
+    compiled = compiles(config, backbone, space)
+    settings = TrainSettings.from_dict({**settings.to_dict(), "backbone": backbone, "compile": compiled})
     check_network(settings, subsets)
     check_space_data(settings, space, subsets)
+    batch = sample_batch(config, settings, subsets.train)
+    settings = TrainSettings.from_dict({**settings.to_dict(), "sample_batch": batch})
     pack = packing(config, settings, subsets, space)
     objectives = _objectives(config, extractor.name)
     policy = _policy(config, objectives)
@@ -153,16 +156,16 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
 
 def train_settings(config: Configuration) -> TrainSettings:
     """The settings of a training run, before a trial's own are set."""
-    evaluation = config.evaluation
+    evaluation, batch = config.evaluation, config.evaluation.sample_batch
     return TrainSettings.from_dict(
         {
             **config.training,
             "precision": precision(config),
-            "compile": compiles(config),
+            "compile": compiles(config, config.backbone),
             "backbone": config.backbone,
             "seed": config.seed, "noise_seed": config.seed, "latent_seed": config.seed,
             "rungs": config.trial.rungs, "samples": evaluation.samples,
-            "sample_steps": evaluation.sample_steps, "sample_batch": evaluation.sample_batch,
+            "sample_steps": evaluation.sample_steps, **({} if batch == "auto" else {"sample_batch": batch}),
         }
     )  # fmt: skip
 

@@ -41,15 +41,17 @@ def prepare_compiling() -> None:
     import torch._dynamo.config
     import torch._functorch.config
     import torch._inductor.config
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
-    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+    # PyTorch writes its default, in the temporary folder, into the variable itself, and Ray's workers inherit it.
+    if os.environ.get("TORCHINDUCTOR_CACHE_DIR", default_cache_dir()) == default_cache_dir():
         folder = _user_cache() / f"compiled-{_processor()}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             writable = os.access(folder, os.W_OK)
         except OSError:
             writable = False
-        if writable:  # else PyTorch's default, in the temporary folder
+        if writable:  # else the default stays
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
     torch._inductor.config.fx_graph_cache = True
     torch._functorch.config.enable_autograd_cache = True

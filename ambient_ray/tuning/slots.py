@@ -35,6 +35,7 @@ class SlotHost:
         max_failures: see `Slot`.
         environment: for Ray Train, which reads it when it is imported.
         seats: of each slot.
+        dashboard: whether the cluster runs one.
     """
 
     def __init__(
@@ -47,12 +48,14 @@ class SlotHost:
         max_failures: int,
         environment: Mapping[str, str],
         seats: int = 1,
+        dashboard: bool = True,
     ) -> None:
         import ray
 
         for key, value in environment.items():
             os.environ.setdefault(key, value)
         self._name, self._folder, self._shape, self._imports = name, folder, shape, tuple(imports)
+        self._dashboard = dashboard
         self._me = ray.get_runtime_context().current_actor
         first = time.time_ns() // 10**6  # a host that was started again must not hear the workers of its earlier life
         self._slots = [Slot(self._runner(k), max_failures, root_cause, first, seats) for k in range(count)]
@@ -88,14 +91,13 @@ class SlotHost:
     def _train(self, slot: int, launch: int) -> None:
         """One Ray Train run: workers that serve a slot until it closes, or until one of them fails."""
         from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
         from ambient_ray.training.ray_worker import serve
 
+        from .trainer import SlotTrainer
+
         shape = self._shape
-        # TorchTrainer is this class with a torch.distributed group set up; importing it loads PyTorch into every
-        # controller, 300 MB and 2 s each. The workers set the group up themselves.
-        DataParallelTrainer(
+        SlotTrainer(
             serve,
             train_loop_config={
                 "slot": WorkerEnd(self._me, slot, launch), "cpus": shape.cpus, "imports": self._imports,
@@ -108,6 +110,7 @@ class SlotHost:
                 storage_path=self._folder,
                 failure_config=FailureConfig(max_failures=0),  # the slot counts a trial's failures, and starts anew
             ),
+            dashboard=self._dashboard,
         ).fit()  # fmt: skip
 
 
@@ -205,7 +208,9 @@ class Slots:
     def grow(self, count: int) -> list[TrialEnd]:
         """Have seats for at least so many trials, whose workers start now; gives the first `count` of all."""
         import ray
+        from ray._private.worker import get_dashboard_url
 
+        dashboard = bool(get_dashboard_url())  # a worker of a cluster without one is told a URL all the same
         spread = len(self._ends) + PER_HOST < count  # over the nodes of a cluster, where there are many
         while (missing := count - len(self._ends)) > 0:
             slots = min(-(-missing // self.seats), PER_HOST)
@@ -214,7 +219,7 @@ class Slots:
             strategy = "SPREAD" if spread else "DEFAULT"
             host = ray.remote(SlotHost).options(num_cpus=0, scheduling_strategy=strategy, **options).remote(
                 slots, f"{time.strftime('%Y%m%d-%H%M%S')}-{len(self._hosts)}", self.folder, self.shape,
-                tuple(self.imports), self.max_failures, dict(self.environment), self.seats,
+                tuple(self.imports), self.max_failures, dict(self.environment), self.seats, dashboard,
             )  # fmt: skip
             self._hosts.append(host)
             self._ends += [

@@ -4,13 +4,15 @@ import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from ambient_ray.console.automatic import compiles, network
+from ambient_ray.console.automatic import compiles, network, sample_batch
 from ambient_ray.console.command import ConfigurationError, load
 from ambient_ray.console.configuration import validate
 from ambient_ray.console.preparation import train_settings
-from ambient_ray.training import compiling
+from ambient_ray.data import ImageSet
+from ambient_ray.training import TrainSettings, compiling
 from ambient_ray.tuning.space import Choice, Space
 
 PRESETS = ("digits", "fashion", "cifar10", "tiny_imagenet", "ffhq64", "ffhq64_paper")
@@ -65,22 +67,40 @@ def test_larger_images_get_a_larger_network_by_themselves(resolution, widths):
         (["trial.rungs=[12800]"], False),
         (["trial.rungs=[12800]", "training.compile=true"], True),
         (["backbone._target_=my.Net"], False),
+        (["backbone=unet_small"], False),
+        (["backbone=unet_small", "trial.gpus_per_worker=1"], True),
         (["trials=1"], True),
     ],
 )
 def test_compile_auto_is_where_it_pays(overrides, compiled, monkeypatch):
     monkeypatch.setattr(compiling, "missing_compiler", lambda device: None)
-    assert train_settings(validate(load("search", overrides))).compile is compiled
+    config = validate(load("search", overrides))
+    assert compiles(config, network(config, 8)) is compiled
     monkeypatch.setattr(compiling, "missing_compiler", lambda device: "none")
-    assert train_settings(validate(load("search", overrides))).compile is ("training.compile=true" in overrides)
+    assert compiles(config, network(config, 8)) is ("training.compile=true" in overrides)
 
 
 def test_compile_auto_is_off_where_every_trial_has_a_network_of_its_own(monkeypatch):
     monkeypatch.setattr(compiling, "missing_compiler", lambda device: None)
     config = validate(load("search"))
     other, network_too = (Space("s", {name: Choice(name, (0.5, 1.0))}) for name in ("lr", "width"))
-    assert compiles(config, other)
-    assert not compiles(config, network_too)
+    assert compiles(config, network(config, 8), other)
+    assert not compiles(config, network(config, 8), network_too)
+
+
+def _sample_batch(size, *overrides):
+    config = validate(load("search", list(overrides)))
+    images = ImageSet(np.zeros((4, size, size, 1), dtype=np.uint8), np.arange(4) % 2, list("abcd"))
+    settings = TrainSettings.from_dict({**train_settings(config).to_dict(), "backbone": network(config, size)})
+    return sample_batch(config, settings, images)
+
+
+def test_as_many_samples_at_a_time_as_memory_holds():
+    assert _sample_batch(8) == 500, "all that a rung asks for"
+    assert _sample_batch(8, "evaluation.samples=2000") == 2000
+    assert _sample_batch(8, "evaluation.sample_batch=33") == 33
+    sizes = [_sample_batch(size, "backbone=unet_medium", "+training.conditional=true") for size in (32, 64)]
+    assert sizes[0] == 4 * sizes[1] < 500, "a quarter for four times the pixels"
 
 
 def test_the_commands_of_the_design_compose():
