@@ -128,6 +128,7 @@ def trial(
     rungs, scored = config.trial.rungs, config.evaluation
     evaluations = scored.samples * (2 * scored.sample_steps - 1)
     gap = 2 * GAP_IMAGES * len(SIGMAS)
+    batch = scored.samples if scored.sample_batch == "auto" else scored.sample_batch
     n = n_train or config.dataset.n_train
     pixels, mirrored = channels * resolution**2, bool(config.training.get("flip"))
     floor = STEP_FLOOR if gpu else 0.0
@@ -135,7 +136,7 @@ def trial(
     once = Trial(
         start=0.0,
         training=0.0,
-        sampling=max((evaluations / workers + gap) * forward / speed, floor / 3 * evaluations / scored.sample_batch),
+        sampling=max((evaluations / workers + gap) * forward / speed, floor / 3 * evaluations / batch),
         features=features,
         scores=fit.score_seconds(_extractor(preset), scored.samples, n, pixels * (2 if mirrored else 1)),
         checkpoint=fit.checkpoint_seconds(parameters),

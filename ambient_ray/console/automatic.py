@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import yaml
 
-from ambient_ray.data import ImageSet, Split
+from ambient_ray.data import Split
 from ambient_ray.training import TrainingData, TrainSettings, TrialInputError
 from ambient_ray.training.packed import SHARED, when_packed
 from ambient_ray.training.settings import NETWORK_SETTINGS
@@ -84,35 +84,3 @@ def network(config: Configuration, resolution: int) -> dict[str, Any]:
     # Read as a file: Hydra composes once a process, and has done so.
     shipped = resources.files("ambient_ray.conf") / "backbone" / f"{name}.yaml"
     return dict(yaml.safe_load(shipped.read_text()))
-
-
-def sample_batch(config: Configuration, settings: TrainSettings, images: ImageSet) -> int:
-    """What `auto` means: all samples at a time, or the power of two that fits; they depend on it by rounding alone.
-
-    Fit: what the network's layers return for them, all together, into 1 GiB on a processor, and on GPUs into a quarter
-    of a worker's share of the memory of this machine's first, beside training (of 8 GiB where it has none).
-    """
-    if config.evaluation.sample_batch != "auto":
-        return config.evaluation.sample_batch
-    from ambient_ray.training import TrainingData
-    from ambient_ray.training.state import build_model, image_facts
-
-    memory = 2.0**30
-    if share := config.trial.gpus_per_worker:
-        card = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 8 * 2.0**30
-        memory = min(1.0, share) * card / 4
-    model = build_model(settings, image_facts(settings, TrainingData(images, images)), 0.5).eval()
-    returned = 0
-
-    def count(module: Any, given: Any, result: Any) -> None:
-        nonlocal returned
-        if isinstance(result, torch.Tensor) and not any(module.children()):
-            returned += result.nbytes
-
-    for module in model.modules():
-        module.register_forward_hook(count)
-    labels = torch.zeros(1, dtype=torch.int64) if settings.conditional else None
-    with torch.no_grad():
-        model(torch.zeros(1, *images.shape), torch.ones(1), labels)
-    most = min(settings.samples, max(1, int(memory / max(1, returned))))
-    return most if most == settings.samples else 1 << most.bit_length() - 1

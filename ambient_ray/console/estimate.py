@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ambient_ray.diffusion import sample
 from ambient_ray.training import TrainingData, World
+from ambient_ray.training.scoring import samples_at_once
 from ambient_ray.training.state import TrainState
 
 from .configuration import Configuration
@@ -79,7 +80,7 @@ def _step_seconds(state: TrainState) -> float:
 def _sampling_seconds(prepared: Prepared, state: TrainState, device: torch.device) -> float:
     """Seconds to sample at one rung, from one batch with few steps."""
     settings, steps = prepared.settings, 2
-    n = min(settings.samples, settings.sample_batch)
+    n = min(settings.samples, samples_at_once(settings, state.ema.model, prepared.subsets.train, device))
     labels = None if prepared.subsets.train.labels is None else prepared.subsets.train.labels[:1].repeat(n)
     began = time.perf_counter()
     sample(

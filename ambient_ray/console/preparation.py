@@ -20,7 +20,7 @@ from ambient_ray.tuning.space import Choice, Space, load_space
 from ambient_ray.tuning.study import Study
 from ambient_ray.tuning.transfer import Transfer, WarmStartError
 
-from .automatic import compiles, network, packing, precision, sample_batch
+from .automatic import compiles, network, packing, precision
 from .checks import (
     check_network,
     check_scores,
@@ -136,8 +136,6 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
     settings = TrainSettings.from_dict({**settings.to_dict(), "backbone": backbone, "compile": compiled})
     check_network(settings, subsets)
     check_space_data(settings, space, subsets)
-    batch = sample_batch(config, settings, subsets.train)
-    settings = TrainSettings.from_dict({**settings.to_dict(), "sample_batch": batch})
     pack = packing(config, settings, subsets, space)
     objectives = _objectives(config, extractor.name)
     policy = _policy(config, objectives)
@@ -156,7 +154,7 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
 
 def train_settings(config: Configuration) -> TrainSettings:
     """The settings of a training run, before a trial's own are set."""
-    evaluation, batch = config.evaluation, config.evaluation.sample_batch
+    evaluation = config.evaluation
     return TrainSettings.from_dict(
         {
             **config.training,
@@ -165,7 +163,7 @@ def train_settings(config: Configuration) -> TrainSettings:
             "backbone": config.backbone,
             "seed": config.seed, "noise_seed": config.seed, "latent_seed": config.seed,
             "rungs": config.trial.rungs, "samples": evaluation.samples,
-            "sample_steps": evaluation.sample_steps, **({} if batch == "auto" else {"sample_batch": batch}),
+            "sample_steps": evaluation.sample_steps, "sample_batch": evaluation.sample_batch,
         }
     )  # fmt: skip
 

@@ -26,7 +26,7 @@ from .checkpoint import (
 )
 from .meter import Meter, Progress, Reading
 from .packed import PackedState
-from .scoring import Scored, Scorer, draw_samples, sample_labels, study_scorer
+from .scoring import Scored, Scorer, draw_samples, sample_labels, samples_at_once, study_scorer
 from .settings import TrainSettings
 from .state import TrainState
 from .subset import own_subset
@@ -151,9 +151,10 @@ class _Trial:
             workdir,
         )
         self.state = TrainState(settings, data, world)
+        self.at_once = samples_at_once(settings, self.state.ema.model, data.train, world.device)
         self.score = score
         if score is None and world.rank == 0:
-            self.score = study_scorer(settings, data, self.state.sigma_data, world.device)
+            self.score = study_scorer(settings, data, self.state.sigma_data, world.device, self.at_once)
         self.meter = Meter(world.device)
         self.history: list[RungResult] = []
 
@@ -167,7 +168,7 @@ class _Trial:
             if problem:
                 return self.outcome("failed", problem)
             seconds = time.monotonic() - began
-            samples = draw_samples(self.settings, self.state.sampled, self.data.train, self.world)
+            samples = draw_samples(self.settings, self.state.sampled, self.data.train, self.world, self.at_once)
             if samples is None:
                 return self.outcome("failed", f"samples became non-finite at image {self.state.images_seen}")
             if not self.reporter.rung(self.finish_rung(rung, trained, samples, began, seconds)):

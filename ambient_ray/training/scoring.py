@@ -36,8 +36,10 @@ Scorer = Callable[[nn.Module, npt.NDArray[np.uint8]], Scored]
 """Scores the averaged denoiser (in evaluation mode) and its samples uint8 [n,H,W,C]. Called on rank 0."""
 
 
-def study_scorer(settings: TrainSettings, data: TrainingData, sigma_data: float, device: torch.device) -> Scorer:
-    """Every score of `evaluate`, and the denoising gap as gap, gap_low, gap_high.
+def study_scorer(
+    settings: TrainSettings, data: TrainingData, sigma_data: float, device: torch.device, batch: int
+) -> Scorer:
+    """Every score of `evaluate`, and the denoising gap as gap, gap_low, gap_high. batch: images at a time for the gap.
 
     Raises TrialInputError when the data carry no extractor or references.
     """
@@ -57,7 +59,7 @@ def study_scorer(settings: TrainSettings, data: TrainingData, sigma_data: float,
             train_labels=train_labels,
             heldout_labels=heldout_labels,
             sigma_data=sigma_data,
-            batch_size=settings.sample_batch,
+            batch_size=batch,
             device=device,
         )
         nearest = result.nearest
@@ -80,6 +82,32 @@ def _of_study(index: npt.NDArray[np.int64], data: TrainingData) -> npt.NDArray[n
     return index if data.rows is None else data.rows[index]
 
 
+def samples_at_once(settings: TrainSettings, model: nn.Module, train: ImageSet, device: torch.device) -> int:
+    """How many samples to draw at a time: what was set, or what memory holds, a power of two where that is not all.
+
+    It holds them when what the network's layers return for them, all together, fits into 1 GiB on a processor, or into
+    a quarter of what is free on a GPU now, when the training has what it needs. model: in evaluation mode, on device.
+    """
+    if isinstance(settings.sample_batch, int):
+        return settings.sample_batch
+    memory = 2.0**30 if device.type != "cuda" else torch.cuda.mem_get_info(device)[0] / 4
+    returned = 0
+
+    def count(module: nn.Module, given: Any, result: Any) -> None:
+        nonlocal returned
+        if isinstance(result, torch.Tensor) and not any(module.children()):
+            returned += result.nbytes
+
+    hooks = [module.register_forward_hook(count) for module in model.modules()]
+    labels = torch.zeros(1, dtype=torch.int64, device=device) if settings.conditional else None
+    with torch.no_grad():
+        model(torch.zeros(1, *train.shape, device=device), torch.ones(1, device=device), labels)
+    for hook in hooks:
+        hook.remove()
+    most = min(settings.samples, max(1, int(memory / max(1, returned))))
+    return most if most == settings.samples else 1 << most.bit_length() - 1
+
+
 def sample_labels(settings: TrainSettings, train: ImageSet) -> npt.NDArray[np.int64] | None:
     """The samples' classes: sample j takes training image j's, round and round. None when unconditional."""
     if not settings.conditional or train.labels is None:
@@ -88,9 +116,9 @@ def sample_labels(settings: TrainSettings, train: ImageSet) -> npt.NDArray[np.in
 
 
 def draw_samples(
-    settings: TrainSettings, denoiser: nn.Module, train: ImageSet, world: World
+    settings: TrainSettings, denoiser: nn.Module, train: ImageSet, world: World, batch: int
 ) -> npt.NDArray[np.uint8] | None:
-    """The rung's samples uint8 [n,H,W,C], each rank drawing its share; None if any is not finite."""
+    """The rung's samples uint8 [n,H,W,C], each rank drawing its share, `batch` at a time; None if any is not finite."""
     n, labels = settings.samples, sample_labels(settings, train)
     share = -(-n // world.size)
     first, last = min(world.rank * share, n), min((world.rank + 1) * share, n)
@@ -100,7 +128,7 @@ def draw_samples(
             last - first,
             train.shape,
             seed=settings.latent_seed,
-            batch_size=settings.sample_batch,
+            batch_size=batch,
             device=world.device,
             labels=None if labels is None else labels[first:last],
             steps=settings.sample_steps,

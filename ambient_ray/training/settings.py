@@ -48,7 +48,8 @@ class TrainSettings:
         `image_split`, noisy_ratio is the share of the images that exist only noisy
     noise_draws: fixed noises an image, from the bank, or `inf`: fresh noise each step, the ablation
     seed, noise_seed, latent_seed: of weights, order and levels; of noise and noisy images; of the samples
-    samples, sample_steps, sample_batch: what is drawn at each rung; sample_rho: of the sampler's schedule
+    samples, sample_steps, sample_batch: what is drawn at each rung, and how many at a time (`auto`: as memory holds,
+        see `samples_at_once`; samples depend on it by rounding alone); sample_rho: of the sampler's schedule
         (`karras_schedule`), kept in the checkpoint for whoever samples later
     Raises TrainSettingsError, naming the setting.
     """
@@ -86,7 +87,7 @@ class TrainSettings:
     latent_seed: int = 0
     samples: int = 500
     sample_steps: int = 18
-    sample_batch: int = 250
+    sample_batch: int | str = "auto"
     sample_rho: float = 7.0
 
     def __post_init__(self) -> None:
@@ -221,6 +222,10 @@ def _noise_draws(name: str, value: Any) -> int | str:
     return "inf" if value in ("inf", math.inf) else _integer(1)(name, value)
 
 
+def _sample_batch(name: str, value: Any) -> int | str:
+    return "auto" if value == "auto" else _integer(1)(name, value)
+
+
 _CONVERT: dict[str, Callable[[str, Any], Any]] = {
     "backbone": _backbone,
     "rungs": _rungs,
@@ -255,7 +260,7 @@ _CONVERT: dict[str, Callable[[str, Any], Any]] = {
     "latent_seed": _integer(0),
     "samples": _integer(1),
     "sample_steps": _integer(1),
-    "sample_batch": _integer(1),
+    "sample_batch": _sample_batch,
     "sample_rho": _number(0, above=True),
 }
 

@@ -4,15 +4,13 @@ import shlex
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
-from ambient_ray.console.automatic import compiles, network, sample_batch
+from ambient_ray.console.automatic import compiles, network
 from ambient_ray.console.command import ConfigurationError, load
 from ambient_ray.console.configuration import validate
 from ambient_ray.console.preparation import train_settings
-from ambient_ray.data import ImageSet
-from ambient_ray.training import TrainSettings, compiling
+from ambient_ray.training import compiling
 from ambient_ray.tuning.space import Choice, Space
 
 PRESETS = ("digits", "fashion", "cifar10", "tiny_imagenet", "ffhq64", "ffhq64_paper")
@@ -86,21 +84,6 @@ def test_compile_auto_is_off_where_every_trial_has_a_network_of_its_own(monkeypa
     other, network_too = (Space("s", {name: Choice(name, (0.5, 1.0))}) for name in ("lr", "width"))
     assert compiles(config, network(config, 8), other)
     assert not compiles(config, network(config, 8), network_too)
-
-
-def _sample_batch(size, *overrides):
-    config = validate(load("search", list(overrides)))
-    images = ImageSet(np.zeros((4, size, size, 1), dtype=np.uint8), np.arange(4) % 2, list("abcd"))
-    settings = TrainSettings.from_dict({**train_settings(config).to_dict(), "backbone": network(config, size)})
-    return sample_batch(config, settings, images)
-
-
-def test_as_many_samples_at_a_time_as_memory_holds():
-    assert _sample_batch(8) == 500, "all that a rung asks for"
-    assert _sample_batch(8, "evaluation.samples=2000") == 2000
-    assert _sample_batch(8, "evaluation.sample_batch=33") == 33
-    sizes = [_sample_batch(size, "backbone=unet_medium", "+training.conditional=true") for size in (32, 64)]
-    assert sizes[0] == 4 * sizes[1] < 500, "a quarter for four times the pixels"
 
 
 def test_the_commands_of_the_design_compose():

@@ -58,7 +58,7 @@ def test_compiled_and_eager_training_agree(backbone):
     torch.testing.assert_close(_losses(compiled), _losses(eager), rtol=1e-4, atol=1e-5)
     for mine, theirs in zip(compiled.ema.model.parameters(), eager.ema.model.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-5)
-    drawn = [draw_samples(s.settings, s.sampled, world.images(), World()).astype(int) for s in (compiled, eager)]
+    drawn = [draw_samples(s.settings, s.sampled, world.images(), World(), 4).astype(int) for s in (compiled, eager)]
     assert abs(drawn[0] - drawn[1]).max() <= 1
 
 
@@ -74,7 +74,7 @@ def test_trials_in_one_process_share_one_compilation():
     """Other levels, ratios, learning rates and seeds are other numbers in the same code."""
     first = _state()
     first.step()
-    draw_samples(first.settings, first.sampled, world.images(), World())
+    draw_samples(first.settings, first.sampled, world.images(), World(), 4)
     before = _graphs()
     for changes in (
         {"sigma_tn": 0.3, "noisy_ratio": 0.7, "lr": 1e-3, "seed": 5},
@@ -84,7 +84,7 @@ def test_trials_in_one_process_share_one_compilation():
         state = _state(**changes)
         for _ in range(3):
             state.step()
-        draw_samples(state.settings, state.sampled, world.images(), World())
+        draw_samples(state.settings, state.sampled, world.images(), World(), 4)
     assert _graphs() == before
 
 
