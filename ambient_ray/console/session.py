@@ -1,5 +1,6 @@
 """One search from start to end: Ray, the trials, the recording, the closing words."""
 
+import os
 import sys
 from typing import Any
 
@@ -136,7 +137,8 @@ def _run_trials(prepared: Prepared, recorder: StudyRecorder, console: Console) -
             if begun := _begin_replicas(prepared):
                 progress.say(f"confirmation: {begun} replicas on fresh training seeds")
                 run_search(study, plan, slots, shared, listeners, progress.watch, only_begun=True)
-            slots.close()
+            if config.address or os.environ.get("RAY_ADDRESS"):  # a cluster of one's own ends with all that runs on it
+                slots.close()
     except KeyboardInterrupt:
         return False
     finally:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from ambient_ray.diffusion import DenoisingTask, build_backbone
+from ambient_ray.diffusion import DenoisingTask, DiT, UNet, build_backbone
 
 from .compiling import missing_compiler
 from .settings import TrainSettings
@@ -129,13 +129,24 @@ def when_packed(settings: TrainSettings, image: Mapping[str, Any], device: torch
         return 1
     if settings.channels_last or settings.compile:
         return 1
+    side = int(image["resolution"]) // int(settings.backbone.get("patch_size", 2) if kind == "DiT" else 1)
+    most = _MOST_WORK[kind] / (settings.batch_size * side**2)
+    if least_weights(settings.backbone, image) > most:
+        return 1
     with torch.device("meta"):
         network = build_backbone(settings.backbone, **image)
-    if _drops_out(network):
-        return 1
-    side = int(image["resolution"]) // int(settings.backbone.get("patch_size", 2) if kind == "DiT" else 1)
-    work = sum(parameter.numel() for parameter in network.parameters()) * settings.batch_size * side**2
-    return TRIALS if work <= _MOST_WORK[kind] else 1
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    return TRIALS if weights <= most and not _drops_out(network) else 1
+
+
+def least_weights(backbone: Mapping[str, Any], image: Mapping[str, Any]) -> int:
+    """A bound from below on the weights of a network of ours, which is not built: that takes seconds of imports."""
+    sizes = {key: value for key, value in backbone.items() if key != "_target_"}
+    if str(backbone["_target_"]).endswith(".DiT"):  # a block's norm has 6 w^2 weights, its attention 4, its layers 8
+        head_dim, layers = DiT.planned(**image, **sizes)
+        return 18 * layers * (head_dim * int(sizes.get("heads", 4))) ** 2
+    widths, layers, *_ = UNet.planned(**image, **sizes)  # each residual block has two convolutions of 3 x 3
+    return 18 * layers * sum(width**2 for width in widths[1:])
 
 
 def check_packable(states: Sequence[TrainState]) -> None:

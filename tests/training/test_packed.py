@@ -10,8 +10,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import small_world as world
 from test_no_host_sync import NoHostSync, no_copies  # noqa: F401  (a fixture)
 
+from ambient_ray.diffusion import build_backbone
 from ambient_ray.training import PackedTrial, TrainingData, TrialInputError, World, run_packed, run_trial
-from ambient_ray.training.packed import TRIALS, PackedState, when_packed
+from ambient_ray.training.packed import TRIALS, PackedState, least_weights, when_packed
 from ambient_ray.training.state import TrainState
 
 UNET = {"_target_": "ambient_ray.diffusion.backbones.UNet", "block_out_channels": [8, 16], "layers_per_block": 1}
@@ -242,3 +243,18 @@ def test_what_is_chosen_can_be_packed():
         states = _states([{"seed": 1}, {"seed": 2, "sigma_tn": 0.0}], backbone=backbone)
         assert when_packed(states[0].settings, states[0].image, torch.device("cpu")) > 1
         assert len(PackedState(states).step()) == 2
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        DIT | {"patch_size": 8, "head_dim": 16},
+        DIT | {"patch_size": 2, "layers": 3, "heads": 3, "head_dim": 64, "width": 0.5},
+        UNET | {"block_out_channels": [16, 32]},
+        UNET | {"block_out_channels": [32, 64, 64], "layers_per_block": 2, "depth": 2.0},
+    ],
+)
+def test_the_bound_on_the_weights_is_one(backbone):
+    image = {"channels": 1, "resolution": 8, "num_classes": None}
+    weights = sum(parameter.numel() for parameter in build_backbone(backbone, **image).parameters())
+    assert 0.05 * weights < least_weights(backbone, image) <= weights
