@@ -1,4 +1,7 @@
-"""Backbones F(x, c_noise, labels): diffusers' U-Net and DiT, and any user's module, behind one `_target_`."""
+"""Backbones F(x, c_noise, labels): diffusers' U-Net and DiT, and any user's module, behind one `_target_`.
+
+One file, as it is shipped with every registered model.
+"""
 
 from __future__ import annotations
 

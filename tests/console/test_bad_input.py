@@ -75,6 +75,9 @@ OWN = ["dataset.n_train=6", "evaluation.features=pixels"]
         (["sampler._target_=optuna.samplers.Nope"], "sampler: optuna.samplers.Nope cannot be built"),
         (["search_space=nope"], "there is no such search space"),
         (["storage=nonsense://x"], "the study's storage nonsense://x cannot be opened"),
+        (["trial.pack=0"], "trial.pack"),
+        (["trial.pack=4", "search_space=architecture"], "trial.pack=4: the search space varies depth, which packed"),
+        (["trial.pack=4", "backbone.dropout=0.1"], "trial.pack=4: packed trials can have neither dropout nor"),
     ],
 )
 def test_bad_settings(answer, overrides, message):

@@ -32,7 +32,7 @@ SMALL = [
     "backbone=unet_small", "backbone.block_out_channels=[8,16]",
     "training.batch_size=32", "training.precision=fp32", "training.lr=2e-3", "training.warmup_images=320",
     "trial.rungs=[640,1280,2560]", "trial.rung_values=null", "evaluation.samples=64", "evaluation.sample_steps=8",
-    "confirm.top=0",
+    "confirm.top=0", "trial.pack=1",
 ]  # fmt: skip
 
 
@@ -296,3 +296,16 @@ def test_two_workers_train_one_configuration(tmp_path):
     assert code == 0, out
     assert "rung 2/2" in out and "finished" in out
     assert "version 1 of the model pair" in out
+
+
+def test_small_trials_are_trained_together_and_end_each_for_itself(tmp_path):
+    from ambient_ray.tuning.records import Objectives
+    from ambient_ray.tuning.study import Study
+
+    code, out = run(tmp_path, "study=pack", "trials=5", "trial.pack=auto", "trial.max_concurrent=5")
+    assert code == 0 and "8 small trials packed to each" in out, out
+    study = Study("pack", f"journal:{tmp_path}/out/pack/study.journal", Objectives("fd_classifier", "f_mem"))
+    trials = study.trials()
+    assert len(trials) == 5 and trials[0].state == "finished" and len(trials[0].rungs) == 3
+    assert trials[1].state == "failed" and "non-finite" in trials[1].reason
+    assert all(t.state in {"finished", "stopped"} and t.rungs for t in trials[2:])
