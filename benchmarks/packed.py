@@ -64,7 +64,7 @@ SIZES = {
     "unet_small_b128": Size(unet(32, 64), 128),
     "unet_small_16px_b64": Size(unet(32, 64), 64, 16),
 }
-CHOSEN = "dit_3x64_b32"
+CHOSEN = "unet_16_32_b16"
 QUICK = ("dit_3x64_b32", "dit_digits_b128", "unet_16_32_b16")
 
 

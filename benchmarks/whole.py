@@ -2,10 +2,11 @@
 
     python benchmarks/whole.py [--before COMMIT] [--repeats 3] [--quick] [OVERRIDE ...]
 
-Both are run as their users run them, from checkouts of their commits, with output folders of their own. Compiled
-kernels are kept between runs, as they are on a user's machine. Each run is timed from its command to its last word,
-confirmation included, and to the moment when its hypervolume has reached what both runs of a pair reach in the end.
-`vs_before` is the median over pairs of the first, `to_hypervolume` of the second. The last line is one JSON object.
+Both are run as their users run them, from checkouts of their commits, with output folders of their own; each pair has a
+seed of its own. Compiled kernels are kept between runs, as they are on a user's machine. Each run is timed from its
+command to its last word, confirmation included, and to the moment when its hypervolume has reached what both runs of a
+pair reach in the end. `vs_before` is the median over pairs of the first, `to_hypervolume` of the second. The last line
+is one JSON object.
 """
 
 import argparse
@@ -31,6 +32,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--before", default=BEFORE, help="the commit to compare with")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0, help="of the first pair; each has the next one")
     parser.add_argument("--quick", action="store_true", help="two tiny trials, one repeat: does it run at all?")
     parser.add_argument("overrides", nargs="*", help="for both searches, as on the command line")
     options = parser.parse_args()
@@ -41,7 +43,9 @@ def main():
             runs = {}
             order = [("before", earlier), ("now", HERE)]
             for name, checkout in order if repeat % 2 == 0 else reversed(order):
-                runs[name] = run(checkout, Path(folder) / f"{name}{repeat}", overrides)
+                runs[name] = run(
+                    checkout, Path(folder) / f"{name}{repeat}", [f"seed={options.seed + repeat}", *overrides]
+                )
                 print(
                     f"{repeat} {name}: {runs[name]['seconds']:.0f} s, hypervolume {runs[name]['final']:.4g}", flush=True
                 )

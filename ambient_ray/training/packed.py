@@ -112,22 +112,21 @@ def when_packed(settings: TrainSettings, image: Mapping[str, Any], device: torch
     Packing saves the time between operators, not arithmetic, so it wins where operators are small. Separate over packed
     time of a step, P = 8, one CPU thread, eager (benchmarks/packed.py), float32 and bf16:
 
-        DiT 3 x 64 wide, one token, batch 32    1.58  2.19   packed
-        DiT 3 x 96 wide, one token, batch 32    1.43  1.61   packed
-        DiT 3 x 64 wide, one token, batch 128   1.32  1.74   not packed: at the border in float32
-        DiT of the digits (3 x 192), batch 128  0.95  0.94   not packed
-        U-Net [16, 32], 8 px, batch 16          1.87  2.07   packed
-        U-Net [32, 64], 8 px, batch 16          1.12  1.16   not packed
-        U-Net [32, 64], 8 px, batch 128         0.78  0.66   not packed: grouped convolutions are slower
+        DiT 3 x 64 wide, one token, batch 32    1.18  1.63   packed in bf16
+        DiT 3 x 96 wide, one token, batch 32    1.16  1.53   packed in bf16
+        DiT 1 x 64 wide, one token, batch 128   1.13  1.32   packed in bf16
+        DiT of the digits (3 x 192), batch 128  0.91  0.93   not packed
+        U-Net [16, 32], 8 px, batch 16          1.66  1.69   packed
+        U-Net [32, 64], 8 px, batch 16          1.32  1.26   not packed: at the border
+        U-Net [16, 32], 8 px, batch 64          1.09  1.11   not packed: grouped convolutions are slower
 
-    With `compile` the first row still wins (1.36 and 1.85), but each number of trials that are left would be compiled
-    for tens of seconds: 1. A backbone of one's own and a GPU were not measured: 1. Nor can everything be packed: see
-    `check_packable`.
+    With `compile` each number of trials that are left would be compiled for tens of seconds: 1. A backbone of one's own
+    and a GPU were not measured: 1. Nor can everything be packed: see `check_packable`.
     """
     package, _, kind = str(settings.backbone["_target_"]).rpartition(".")
     if device.type != "cpu" or package != "ambient_ray.diffusion.backbones" or kind not in _MOST_WORK:
         return 1
-    if settings.channels_last or settings.compile:
+    if settings.channels_last or settings.compile or (kind == "DiT" and settings.precision != "bf16"):
         return 1
     side = int(image["resolution"]) // int(settings.backbone.get("patch_size", 2) if kind == "DiT" else 1)
     most = _MOST_WORK[kind] / (settings.batch_size * side**2)

@@ -220,6 +220,7 @@ SMALL = {"_target_": "ambient_ray.diffusion.backbones.DiT", "patch_size": 6, "la
     ("changes", "device", "packed"),
     [
         ({}, "cpu", True),
+        ({"precision": "fp32"}, "cpu", False),
         ({"batch_size": 2048, "rungs": (2048,)}, "cpu", False),
         ({"backbone": SMALL | {"width": 4.0}}, "cpu", False),
         ({"backbone": SMALL | {"patch_size": 1}}, "cpu", False),  # 36 times the tokens
@@ -233,14 +234,14 @@ SMALL = {"_target_": "ambient_ray.diffusion.backbones.DiT", "patch_size": 6, "la
     ],
 )
 def test_only_small_networks_and_batches_are_chosen(changes, device, packed):
-    settings = world.settings(**{"backbone": SMALL, "batch_size": 32} | changes)
+    settings = world.settings(**{"backbone": SMALL, "batch_size": 32, "precision": "bf16"} | changes)
     image = {"channels": 1, "resolution": 6, "num_classes": None}
     assert when_packed(settings, image, torch.device(device)) == (TRIALS if packed else 1)
 
 
 def test_what_is_chosen_can_be_packed():
     for backbone in (SMALL, UNET):
-        states = _states([{"seed": 1}, {"seed": 2, "sigma_tn": 0.0}], backbone=backbone)
+        states = _states([{"seed": 1}, {"seed": 2, "sigma_tn": 0.0}], backbone=backbone, precision="bf16")
         assert when_packed(states[0].settings, states[0].image, torch.device("cpu")) > 1
         assert len(PackedState(states).step()) == 2
 
