@@ -24,9 +24,9 @@ import torch
 from costs import MEASURED, Fit, fitted, measure
 from torch.utils.flop_counter import FlopCounterMode
 
+from ambient_ray.console.automatic import network
 from ambient_ray.console.command import load
 from ambient_ray.console.configuration import Configuration, validate
-from ambient_ray.console.preparation import network
 from ambient_ray.diffusion import EDMPrecond, build_backbone
 from ambient_ray.evaluation.mechanism import SIGMAS
 from ambient_ray.training.scoring import GAP_IMAGES

@@ -85,18 +85,18 @@ def build(batch_size: int, device: torch.device) -> tuple[Callable[[], None], Ca
     return loop, bare
 
 
-def timed(step: Callable[[], None], steps: int, device: torch.device) -> float:
+def timed(step: Callable[[], object], steps: int, device: torch.device) -> float:
     """Seconds a step: CPU time of this process on a CPU, where others do not count; else by the clock."""
     clock = time.process_time if device.type == "cpu" else time.perf_counter
-    _wait(device)
+    wait(device)
     began = clock()
     for _ in range(steps):
         step()
-    _wait(device)
+    wait(device)
     return (clock() - began) / steps
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

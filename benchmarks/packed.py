@@ -15,12 +15,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from loop import timed, wait
 
 from ambient_ray.data import ImageSet, noise_bank
 from ambient_ray.training import TrainingData, TrainSettings, World
@@ -148,29 +148,13 @@ def compare(name: str, settings: TrainSettings, trials: int, device: torch.devic
     return ratio
 
 
-def timed(step: Callable[[], object], steps: int, device: torch.device) -> float:
-    """Seconds a step: CPU time of this process on a CPU, where others do not count; else by the clock."""
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
-    _wait(device)
-    began = clock()
-    for _ in range(steps):
-        step()
-    _wait(device)
-    return (clock() - began) / steps
-
-
 def peak(step: Callable[[], object], device: torch.device) -> int:
     """Bytes that a step takes beyond what lies on the GPU before it."""
-    _wait(device)
+    wait(device)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     step()
     return torch.cuda.max_memory_allocated(device) - before
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Features of whole image sets, kept on disk: what a study compares with is extracted once, however often it begins."""
 
 import hashlib
+import logging
 import os
 import tempfile
 from collections.abc import Mapping
@@ -9,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from .extractors import Extractor, Fact, Features, Images
+
+_log = logging.getLogger(__name__)
 
 
 class CachedExtractor:
@@ -33,8 +36,10 @@ class CachedExtractor:
             kept: Features = np.load(path, allow_pickle=False)
             if kept.dtype == np.float32 and kept.ndim == 2 and len(kept) == len(images):
                 return kept
-        except (OSError, ValueError, EOFError):
-            pass
+        except FileNotFoundError:
+            pass  # nobody has asked for these yet
+        except (OSError, ValueError, EOFError) as error:
+            _log.warning("%s cannot be read and is made again: %s", path, error)
         features = self._extractor(images)
         self._keep(path, features)
         return features
