@@ -19,6 +19,7 @@ from ambient_ray.console.command import load
 from ambient_ray.console.configuration import validate
 from ambient_ray.simulation import Curves, Front, StudySearch, replay
 from ambient_ray.tuning.judge import RungPolicy, usual_rung_values
+from ambient_ray.tuning.pruner import FEWEST
 from ambient_ray.tuning.samplers import choose_sampler, shipped_sampler
 from ambient_ray.tuning.space import Space, load_space
 from ambient_ray.tuning.study import Study
@@ -60,6 +61,7 @@ class Method:
         values: which scores count at each rung; None: as shipped.
         reduction_factor: None: no trial is stopped.
         within: the order within a front.
+        fewest: configurations at a rung before any is stopped there.
         lesson: what the sampler is told of a stopped trial; None: as shipped.
         prior_weight: how far the space's beliefs are listened to; 0: not at all.
         beliefs: (parameter, belief) instead of those that ship with the space.
@@ -72,6 +74,7 @@ class Method:
     values: tuple[tuple[str, ...], ...] | None = None
     reduction_factor: float | None = SHIPPED.reduction_factor
     within: str = SHIPPED.within
+    fewest: int = FEWEST
     lesson: str | None = None
     prior_weight: float = 0.0
     beliefs: tuple[tuple[str, Any], ...] | None = None
@@ -153,7 +156,7 @@ def policy(method: Method, curves: Curves) -> RungPolicy:
     rungs = len(curves.rungs)
     values = method.values or SHIPPED.rung_values or usual_rung_values(rungs, curves.objectives)
     counted = [[curves.objectives.fidelity if key == "fd" else key for key in keys] for keys in values]
-    return RungPolicy(rungs, method.reduction_factor, counted, within=method.within)
+    return RungPolicy(rungs, method.reduction_factor, counted, within=method.within, fewest=method.fewest)
 
 
 def run(job: Job) -> Run:

@@ -2,7 +2,7 @@
 
     python benchmarks/search.py [--quick] [--seeds 30] [--world digits] [--jobs 2]    tables, and one line of JSON
     python benchmarks/search.py --mode nearest                                        on recorded configurations alone
-    python benchmarks/search.py --compare lessons|policies|within|samplers|priors     what the defaults were chosen by
+    python benchmarks/search.py --compare lessons|policies|within|fewest|samplers|priors     what the defaults were chosen by
 
 A world is benchmarks/data/NAME.parquet (benchmarks/record.py), and every seed a landscape of its own that agrees with
 what was recorded. The target H of a seed and of a number N of trials is what random search without stopping dominates
@@ -74,6 +74,8 @@ def variants(kind: str) -> list[Method]:
         return [*told, replace(OURS, name="best rungs alone", whole_front=False)]
     if kind == "within":
         return [replace(OURS, name=within, within=within) for within in ("crowding", "epsilon_net")]
+    if kind == "fewest":
+        return [replace(OURS, name=f"{n} at least", fewest=n) for n in (3, 2, 4, 6)]
     if kind == "samplers":
         return [replace(OURS, name=key, sampler=key) for key in ("tpe", "gp", "nsga2", "nsga3", "qmc", "random")]
     if kind == "priors":
@@ -229,7 +231,7 @@ def main() -> None:
     parser.add_argument("--mode", choices=("surrogate", "nearest"), default="surrogate")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--only", nargs="+", choices=[*FULL, "busy_256"], help="these figures alone")
-    parser.add_argument("--compare", choices=("lessons", "policies", "within", "samplers", "priors"))
+    parser.add_argument("--compare", choices=("lessons", "policies", "within", "fewest", "samplers", "priors"))
     given = parser.parse_args()
     names = [given.world] if given.world else [w for w in WORLDS if (given.data / f"{w}.parquet").is_file()]
     if not names:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .pruner import Decision, ParetoPruner, Within
+from .pruner import FEWEST, Decision, ParetoPruner, Within
 from .records import Objectives
 from .study import Study
 
@@ -24,6 +24,7 @@ class RungPolicy:
         protected: arms that are never stopped (their scores still count against the others): baselines, and replicas,
             which are there to be measured.
         within: the order on one front, "crowding" or "epsilon_net" (see `ParetoPruner`).
+        fewest: configurations at a rung before any is stopped there.
     """
 
     rungs: int
@@ -31,6 +32,7 @@ class RungPolicy:
     values: Sequence[Sequence[str]]
     protected: frozenset[str] = field(default=frozenset({"ddpm", "replica"}))
     within: Within = "crowding"
+    fewest: int = FEWEST
 
     def needed(self, objectives: Objectives) -> tuple[str, ...]:
         """The scores without which a rung can be neither judged nor compared."""
@@ -44,7 +46,7 @@ class RungPolicy:
             ValueError: the policy makes no sense (see `ParetoPruner`).
         """
         values = dict(enumerate(self.values))
-        return ParetoPruner(range(self.rungs), self.reduction_factor, values, within=self.within)
+        return ParetoPruner(range(self.rungs), self.reduction_factor, values, within=self.within, fewest=self.fewest)
 
     def judge(self) -> "RungJudge":
         """A fresh judge of this policy, without Ray and without a study."""

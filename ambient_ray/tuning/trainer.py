@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 
@@ -11,14 +12,36 @@ class SlotTrainer(DataParallelTrainer):  # type: ignore[misc]  # Ray has no type
     `TorchTrainer` is its base class with that set up; importing it loads PyTorch into every controller, 300 MB and 2 s
     each. Two of the base class's callbacks start a process each, 1.5 s of processor time: one hands out Datasets, and
     one frees the workers' resources when the controller dies, which it learns from the dashboard and so never where
-    none runs. They are left out by name; should Ray rename them, they are back, and cost what they cost.
+    none runs. They are left out by name; should Ray rename them, they are back, and cost what they cost. On a cluster
+    without a dashboard, which is one that a search has started for itself, a third is left out (`UnannouncedScaling`).
     """
 
     def __init__(self, *args: Any, dashboard: bool, **others: Any) -> None:
         """dashboard: whether the cluster runs one; the rest as for the base class."""
         self._unused = {"DatasetsCallback"} | (set() if dashboard else {"PlacementGroupCleanerCallback"})
+        self._dashboard = dashboard
         super().__init__(*args, **others)
 
     def _create_default_callbacks(self) -> list[Any]:
         unused = self._unused
         return [kept for kept in super()._create_default_callbacks() if type(kept).__name__ not in unused]
+
+    def _initialize_and_run_controller(self, **arguments: Any) -> Any:
+        if not self._dashboard:
+            arguments["scaling_policy"] = UnannouncedScaling(self.scaling_config)
+        return super()._initialize_and_run_controller(**arguments)
+
+
+class UnannouncedScaling(FixedScalingPolicy):  # type: ignore[misc]
+    """A fixed number of workers that nobody is told of beforehand.
+
+    Ray's own policy announces them to an actor that passes the wish on to the autoscaler. The actor is a process of its
+    own, and the controller waits for it, 1.5 s each time. The workers' placement group says the same once it is asked
+    for.
+    """
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """Announce nothing."""
+
+    def _maybe_send_resource_request(self) -> None:
+        """Announce nothing."""
