@@ -2,7 +2,7 @@
 
     python benchmarks/search.py [--quick] [--seeds 30] [--world digits] [--jobs 2]    tables, and one line of JSON
     python benchmarks/search.py --mode nearest                                        on recorded configurations alone
-    python benchmarks/search.py --compare lessons|policies|within|fewest|samplers|priors     what the defaults were chosen by
+    python benchmarks/search.py --compare lessons|policies|within|fewest|samplers|priors  what the defaults were chosen by
 
 A world is benchmarks/data/NAME.parquet (benchmarks/record.py), and every seed a landscape of its own that agrees with
 what was recorded. The target H of a seed and of a number N of trials is what random search without stopping dominates

@@ -37,8 +37,8 @@ class ParetoPruner:
 
     A trial goes on when fewer than 1/reduction_factor of the configurations seen at this rung (its own included) are
     strictly better: on an earlier front, or on the same front and in an earlier place there. It also goes on when
-    nothing dominates it, when fewer than `reduction_factor` configurations, or than `fewest`, have reached the rung, and at
-    the last rung (there is nothing left to save). Ties go to the trial.
+    nothing dominates it, when fewer configurations than `reduction_factor` or `fewest` have reached the rung, and at the
+    last rung (there is nothing left to save). Ties go to the trial.
 
     Trials of one configuration are replicas: their configuration stands at the mean of their values and takes one
     place however many they are. A replica goes on when its configuration does, or when no trial dominates its own

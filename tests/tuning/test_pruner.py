@@ -124,12 +124,12 @@ def test_a_newcomer_dominated_by_every_earlier_trial_is_stopped(stream, within):
 @pytest.mark.parametrize("fewest", [1, 2, 3, 5])
 def test_nobody_is_stopped_before_so_many_configurations_are_there(fewest):
     """A configuration counts once, however many replicas it has."""
-    pruner = ParetoPruner([0, 1], 1.5, fewest=fewest)
+    pruner = ParetoPruner([0, 1], 2.0, fewest=fewest)
     for i in range(4):
         pruner.record(f"replica {i}", 0, {"fd": 0.0}, configuration="best")
     decisions = [pruner.decide(i, 0, {"fd": 1.0 + i}) for i in range(6)]
     there = [2 + i for i in range(6)]  # the best and those asked so far
-    assert decisions == [Decision.STOP if n >= fewest else Decision.CONTINUE for n in there]
+    assert decisions == [Decision.STOP if n >= max(2, fewest) else Decision.CONTINUE for n in there]
 
 
 @given(streams(), orders, st.randoms())
@@ -344,8 +344,7 @@ def test_a_refused_first_trial_does_not_say_what_counts(values):
 @pytest.mark.parametrize(
     "bad",
     [
-        {"fewest": 0},
-        {"rungs": []}, {"rungs": [2, 1]}, {"reduction_factor": 1}, {"reduction_factor": math.nan},
+        {"fewest": 0}, {"rungs": []}, {"rungs": [2, 1]}, {"reduction_factor": 1}, {"reduction_factor": math.nan},
         {"rung_values": {7: ["fd"]}}, {"rung_values": {0: []}}, {"within": "hypervolume"},
     ],
 )  # fmt: skip
