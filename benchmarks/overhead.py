@@ -22,8 +22,8 @@ from ambient_ray.console.configuration import validate
 from ambient_ray.console.preparation import cores, network_imports, prepare
 from ambient_ray.console.session import _shared
 from ambient_ray.tuning.budget import Budget
-from ambient_ray.tuning.run import SearchPlan, run_search, start_ray
-from ambient_ray.tuning.searcher import StudySearcher
+from ambient_ray.tuning.running.run import SearchPlan, run_search, start_ray
+from ambient_ray.tuning.running.searcher import StudySearcher
 
 
 class Clock:

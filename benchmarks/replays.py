@@ -18,8 +18,7 @@ import rivals
 from ambient_ray.console.command import load
 from ambient_ray.console.configuration import validate
 from ambient_ray.simulation import Curves, Front, StudySearch, replay
-from ambient_ray.tuning.judge import RungPolicy, usual_rung_values
-from ambient_ray.tuning.pruner import FEWEST
+from ambient_ray.tuning.judge import FEWEST, RungPolicy, usual_rung_values
 from ambient_ray.tuning.samplers import choose_sampler, shipped_sampler
 from ambient_ray.tuning.space import Space, load_space
 from ambient_ray.tuning.study import Study

@@ -20,8 +20,8 @@ from rich.console import Console
 from ambient_ray.console.progress import Progress
 from ambient_ray.tuning.judge import RungPolicy, start_judge
 from ambient_ray.tuning.records import Objectives, RungRecord
-from ambient_ray.tuning.run import start_ray
-from ambient_ray.tuning.searcher import StudySearcher
+from ambient_ray.tuning.running.run import start_ray
+from ambient_ray.tuning.running.searcher import StudySearcher
 from ambient_ray.tuning.space import Range, Space
 from ambient_ray.tuning.study import Study
 

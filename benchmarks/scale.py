@@ -32,7 +32,7 @@ from synthetic import OBJECTIVES, POLICY, Drive
 from tracked import record, server
 
 from ambient_ray.tuning.judge import Judge, start_judge
-from ambient_ray.tuning.run import start_ray
+from ambient_ray.tuning.running.run import start_ray
 from ambient_ray.tuning.study import Study
 
 AT_ONCE, LARGEST = 1_000, 10_000

@@ -2,7 +2,8 @@
 
     python benchmarks/search.py [--quick] [--seeds 30] [--world digits] [--jobs 2]    tables, and one line of JSON
     python benchmarks/search.py --mode nearest                                        on recorded configurations alone
-    python benchmarks/search.py --compare lessons|policies|within|fewest|samplers|priors  what the defaults were chosen by
+    python benchmarks/search.py --compare lessons|policies|within|fewest|samplers|priors [--budgets 3 --workers 2]
+                                                                       what the defaults were chosen by
 
 A world is benchmarks/data/NAME.parquet (benchmarks/record.py), and every seed a landscape of its own that agrees with
 what was recorded. The target H of a seed and of a number N of trials is what random search without stopping dominates
@@ -115,6 +116,7 @@ def table(
     seeds: int,
     simulations: Simulations,
     patience: float = 2.0,
+    workers: int = 4,
 ) -> dict[Method, Figure]:
     """Print how methods compare with the first of them; for each, its images to the largest budget's H over ours.
 
@@ -125,18 +127,21 @@ def table(
         seeds: how many.
         simulations: runs them.
         patience: the first may take this many times the largest budget before it counts as having taken that.
+        workers: trials at once.
     """
     curves = world(place)
     images = float(budgets[-1] * curves.rungs[-1])
     limits = {method: images * (patience if method is methods[0] else 1) for method in methods}
     everyone = list(dict.fromkeys([*methods, RANDOM]))
-    jobs = [Job(place, m, seed, images) for seed in range(seeds) for m in everyone]
+    jobs = [Job(place, m, seed, images, workers) for seed in range(seeds) for m in everyone]
     runs: dict[Method, list[Run]] = {method: [] for method in everyone}
     for job, result in zip(jobs, simulations(jobs), strict=True):
         runs[job.method].append(result)
     targets, ours = [r.true[-1] for r in runs[RANDOM]], runs[methods[0]]
     late = [s for s in range(seeds) if patience > 1 and not ours[s].to_reach(targets[s], images)[1]]
-    for s, longer in zip(late, simulations([Job(place, methods[0], s, limits[methods[0]]) for s in late]), strict=True):
+    for s, longer in zip(
+        late, simulations([Job(place, methods[0], s, limits[methods[0]], workers) for s in late]), strict=True
+    ):
         ours[s] = longer
     print(
         f"\n{place.name}, {place.mode}: {len(curves.recordings.settings)} recorded configurations;"
@@ -232,6 +237,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--only", nargs="+", choices=[*FULL, "busy_256"], help="these figures alone")
     parser.add_argument("--compare", choices=("lessons", "policies", "within", "fewest", "samplers", "priors"))
+    parser.add_argument("--budgets", type=int, nargs="+", default=COMPARED, help="trials, growing; of --compare")
+    parser.add_argument("--workers", type=int, default=4, help="trials at once; of --compare")
     given = parser.parse_args()
     names = [given.world] if given.world else [w for w in WORLDS if (given.data / f"{w}.parquet").is_file()]
     if not names:
@@ -244,7 +251,7 @@ def main() -> None:
     if given.compare:
         for place in places:
             methods = beliefs(world(place)) if given.compare == "priors" else variants(given.compare)
-            table(place, methods, COMPARED, seeds, simulations, patience=1.0)  # our own variants, all alike
+            table(place, methods, given.budgets, seeds, simulations, 1.0, given.workers)  # our own variants, all alike
         return
     only = given.only or [key for key in (*FULL, "busy_256") if not given.quick or key not in {"vs_gp", "busy_256"}]
     print(json.dumps(_against_rivals(places, seeds, given.quick, only, simulations)))

@@ -24,8 +24,8 @@ from ambient_ray.tuning.judge import RungPolicy, usual_rung_values
 from ambient_ray.tuning.points import distribution, uniform
 from ambient_ray.tuning.proposer import Proposal, Proposer
 from ambient_ray.tuning.records import Objectives, RungRecord, TrialRecord
+from ambient_ray.tuning.running.searcher import StudySearcher
 from ambient_ray.tuning.samplers import choose_sampler, shipped_sampler
-from ambient_ray.tuning.searcher import StudySearcher
 from ambient_ray.tuning.space import Space, load_space
 from ambient_ray.tuning.study import Study
 

@@ -14,8 +14,8 @@ from ambient_ray.tuning.champion import Rule
 from ambient_ray.tuning.enqueued import load_points
 from ambient_ray.tuning.judge import RungPolicy, usual_rung_values
 from ambient_ray.tuning.records import Objectives
+from ambient_ray.tuning.running.shape import TrialShape
 from ambient_ray.tuning.samplers import choose_sampler
-from ambient_ray.tuning.shape import TrialShape
 from ambient_ray.tuning.space import Choice, Space, load_space
 from ambient_ray.tuning.study import Study
 from ambient_ray.tuning.transfer import Transfer, WarmStartError

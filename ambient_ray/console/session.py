@@ -10,7 +10,7 @@ from ambient_ray.tracking import StudyRecorder
 from ambient_ray.tuning.budget import Budget
 from ambient_ray.tuning.confirmation import candidates_to_confirm, failed_replicas, replicas_to_begin
 from ambient_ray.tuning.emm import memorized_sizes
-from ambient_ray.tuning.run import SearchPlan, run_search, start_ray, trials_ahead
+from ambient_ray.tuning.running.run import SearchPlan, run_search, start_ray, trials_ahead
 from ambient_ray.tuning.space import Space
 
 from .checks import augmentation

@@ -18,12 +18,6 @@ from .pareto import ROUNDING, crowding_distance, epsilon_net_order, front_ranks
 
 Within = Literal["crowding", "epsilon_net"]
 
-# Configurations that must have reached a rung before any is stopped there. Of two that began together one is ahead of
-# the other by luck, and in a short search the first to be stopped so may be its best. Measured on recorded curves
-# (benchmarks/README.md): after three trials' training a search with 3 has twice the hypervolume of one with 2, later as
-# much; 4 and 6 are no better early and worse later.
-FEWEST = 3
-
 
 class Decision(enum.Enum):
     """What a trial does after a rung."""
@@ -37,8 +31,8 @@ class ParetoPruner:
 
     A trial goes on when fewer than 1/reduction_factor of the configurations seen at this rung (its own included) are
     strictly better: on an earlier front, or on the same front and in an earlier place there. It also goes on when
-    nothing dominates it, when fewer configurations than `reduction_factor` or `fewest` have reached the rung, and at the
-    last rung (there is nothing left to save). Ties go to the trial.
+    nothing dominates it, when fewer configurations than `reduction_factor` or `fewest` have reached the rung, and at
+    the last rung (there is nothing left to save). Ties go to the trial.
 
     Trials of one configuration are replicas: their configuration stands at the mean of their values and takes one
     place however many they are. A replica goes on when its configuration does, or when no trial dominates its own
@@ -68,7 +62,7 @@ class ParetoPruner:
         rung_values: Mapping[int, Sequence[str]] | None = None,
         *,
         within: Within = "crowding",
-        fewest: int = FEWEST,
+        fewest: int = 1,
     ) -> None:
         self.rungs = tuple(rungs)
         if not self.rungs or any(b <= a for a, b in zip(self.rungs, self.rungs[1:], strict=False)):

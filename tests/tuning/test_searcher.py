@@ -1,7 +1,7 @@
 """Tune's view of a study: nothing is lost, nothing counts twice, nobody stays RUNNING."""
 
 from ambient_ray.tuning.records import Objectives, RungRecord
-from ambient_ray.tuning.searcher import StudySearcher
+from ambient_ray.tuning.running.searcher import StudySearcher
 from ambient_ray.tuning.space import Range, Space
 from ambient_ray.tuning.study import Study
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from ambient_ray.tuning.slot import Slot
+from ambient_ray.tuning.running.slot import Slot
 
 JOB, OTHER = {"number": 7}, {"number": 8}
 
@@ -188,7 +188,7 @@ def test_closing_sends_the_workers_home(slot, workers):
 @pytest.fixture
 def bench(workers, monkeypatch):
     """A slot of three seats, whose trials are given together."""
-    monkeypatch.setattr("ambient_ray.tuning.slot.GATHER", 0.05)
+    monkeypatch.setattr("ambient_ray.tuning.running.slot.GATHER", 0.05)
     bench = Slot(workers.run, max_failures=1, reason=str, seats=3)
     until(lambda: workers.launches == [0])
     yield bench
@@ -207,7 +207,7 @@ def test_a_full_bench_begins_at_once_and_a_part_of_one_when_no_more_come(bench, 
     assert bench.next(0, 0, seconds=5) == ("jobs", jobs(1, 2))
     for job in jobs(1, 2):
         bench.tell(0, job["number"], {"state": "finished"})
-    monkeypatch.setattr("ambient_ray.tuning.slot.GATHER", 1000.0)
+    monkeypatch.setattr("ambient_ray.tuning.running.slot.GATHER", 1000.0)
     for seat, job in enumerate(jobs(3, 4, 5)):
         assert bench.next(0, 1, seconds=0) == ("wait", [])
         bench.submit(seat, job)

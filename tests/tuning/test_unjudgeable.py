@@ -19,11 +19,11 @@ from ambient_ray.training.settings import TrainSettings
 from ambient_ray.training.trial import Outcome, RungResult, World, checkpoint_name
 from ambient_ray.tuning.judge import RungPolicy
 from ambient_ray.tuning.records import Objectives
-from ambient_ray.tuning.searcher import StudySearcher
-from ambient_ray.tuning.slots import TrialEnd
+from ambient_ray.tuning.running.searcher import StudySearcher
+from ambient_ray.tuning.running.slots import TrialEnd
+from ambient_ray.tuning.running.trial import drive_trial
 from ambient_ray.tuning.space import Range, Space
 from ambient_ray.tuning.study import Study
-from ambient_ray.tuning.trial import drive_trial
 
 OBJECTIVES = Objectives("fd", "f_mem")
 POLICY = RungPolicy(2, 2.0, [["fd", "gap"], ["fd", "f_mem"]])

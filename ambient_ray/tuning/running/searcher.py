@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
-from .opening import SpaceExhaustedError
-from .records import RungRecord, TrialRecord
-from .space import Space
-from .study import Study
+from ..opening import SpaceExhaustedError
+from ..records import RungRecord, TrialRecord
+from ..space import Space
+from ..study import Study
 
 _REMEMBERED_EVERY = 10.0  # seconds
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from ambient_ray.errors import UserError
 
-from .budget import Budget
-from .judge import RungPolicy, start_judge
+from ..budget import Budget
+from ..judge import RungPolicy, start_judge
+from ..space import Space
+from ..study import Study
 from .shape import TrialShape
 from .slots import Slots
-from .space import Space
-from .study import Study
 
 if TYPE_CHECKING:
     from .searcher import Listener
