@@ -242,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--price", type=float, help="dollars a GPU-hour")
     parser.add_argument("--start", type=float, default=10.0, help="seconds of process starts a trial")
     parser.add_argument(
-        "--kept", nargs=3, type=float, default=[0.33, 0.43, 0.52],
+        "--kept", nargs=3, type=float, default=[0.41, 0.47, 0.52],
         help="share of training that early stopping leaves of 12, 64 and 256 trials (SCALE.md)",
     )  # fmt: skip
     parser.add_argument("--workers", type=int, default=1, help="GPUs of a trial, in the table by phase")

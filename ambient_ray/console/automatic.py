@@ -35,10 +35,11 @@ def precision(config: Configuration) -> str:
 def compiles(config: Configuration, backbone: Mapping[str, Any], space: Space | None = None) -> bool | Any:
     """What `auto` means: a compiler is there, and what it costs a node once is less than what trials save.
 
-    It costs half a minute for each network, once a node, and under 3 s in each process. On a processor it saves a sixth
-    of the DiT's step, some 3 s over 1,000 steps of the digits' network, and 1 to 3 % of the U-Net's, whose convolutions
-    stay what they are: not worth it. Nor is it where the space varies the network. Decided by what the study fixes (and
-    this machine) alone, as the study holds the resolved value among its settings; `trials` may grow later.
+    It costs half a minute for each network, once a node, and under 3 s in each process. On a processor it saves a
+    quarter of the DiT's step, some 3 s over 1,000 steps of the digits' network, and 1 to 3 % of the U-Net's, whose
+    convolutions stay what they are: not worth it. Nor is it where the space varies the network. Decided by what the
+    study fixes (and this machine) alone, as the study holds the resolved value among its settings; `trials` may grow
+    later.
     """
     chosen = config.training.get("compile", False)
     if chosen != "auto":

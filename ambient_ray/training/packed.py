@@ -115,7 +115,7 @@ def when_packed(settings: TrainSettings, image: Mapping[str, Any], device: torch
         DiT 3 x 64 wide, one token, batch 32    1.18  1.63   packed in bf16
         DiT 3 x 96 wide, one token, batch 32    1.16  1.53   packed in bf16
         DiT 1 x 64 wide, one token, batch 128   1.13  1.32   packed in bf16
-        DiT of the digits (3 x 192), batch 128  0.91  0.93   not packed
+        DiT 3 x 192, one token, batch 128       0.91  0.93   not packed
         U-Net [16, 32], 8 px, batch 16          1.66  1.69   packed
         U-Net [32, 64], 8 px, batch 16          1.32  1.26   not packed: at the border
         U-Net [16, 32], 8 px, batch 64          1.09  1.11   not packed: grouped convolutions are slower
