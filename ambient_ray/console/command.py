@@ -1,8 +1,11 @@
 """Run a Hydra entry point so that bad input is one sentence and exit code 2."""
 
 import difflib
+import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,6 +35,8 @@ def run_command(config_name: str, task: Callable[[dict[str, Any]], int]) -> None
         task: takes the resolved configuration as plain containers and returns the exit code.
     """
 
+    sys.unraisablehook = interrupt_again
+
     def job(config: DictConfig) -> None:
         sys.exit(guarded(lambda: task(resolve(config))))
 
@@ -51,6 +56,20 @@ def guarded(action: Callable[[], int]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
+    """`sys.unraisablehook`: a Ctrl-C that Python swallowed comes once more.
+
+    The exception of a signal that arrives in a destructor or a weak reference's callback, as each import has one, is
+    printed and dropped, and the search would go on.
+    """
+    if unraisable.exc_type is KeyboardInterrupt:
+        timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+        timer.daemon = True
+        timer.start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def check_overrides(config_name: str, arguments: Sequence[str]) -> int:

@@ -1,0 +1,45 @@
+"""What a command does with Ctrl-C, wherever in Python it arrives."""
+
+import subprocess
+import sys
+
+import pytest
+
+from ambient_ray.console.command import interrupt_again
+
+SWALLOWS = """
+import signal, sys, time
+from ambient_ray.console.command import guarded, interrupt_again
+
+class Ends:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+sys.unraisablehook = interrupt_again
+
+def task():
+    Ends()  # Python prints and drops what its destructor raises
+    time.sleep(30)
+    return 0
+
+sys.exit(guarded(task))
+"""
+
+
+def test_an_interrupt_that_python_swallows_comes_again():
+    done = subprocess.run([sys.executable, "-c", SWALLOWS], timeout=60, capture_output=True, text=True)
+    assert done.returncode == 130, done.stderr
+
+
+def test_other_errors_of_destructors_are_printed_as_ever(capsys):
+    caught = []
+
+    class Ends:
+        def __del__(self):
+            raise ValueError("at the end")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", lambda it: (caught.append(it.exc_type), interrupt_again(it)))
+        Ends()
+    assert caught == [ValueError]
+    assert "at the end" in capsys.readouterr().err
