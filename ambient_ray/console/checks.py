@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from ambient_ray.data import Split
 from ambient_ray.errors import UserError
-from ambient_ray.evaluation import PixelExtractor, References, evaluate, fidelity_key
+from ambient_ray.evaluation import LARGER_IS_BETTER, PixelExtractor, References, evaluate, fidelity_key
 from ambient_ray.training import TrainingData, TrainSettings, TrainSettingsError
 from ambient_ray.training.resident import check_images
 from ambient_ray.training.state import check_model, image_facts
@@ -155,6 +155,8 @@ def check_scores(needed: Sequence[str], extractor: str, subsets: Split, referenc
     own, other = fidelity_key(extractor), fidelity_key(pixels.name)
     names = {name.replace(other, own) for name in found} | {"gap"}
     for name in needed:
+        if name.removesuffix("_low").removesuffix("_high") in LARGER_IS_BETTER:
+            raise RungPolicyError(f"the score {name!r} is better where it is larger, and the search only minimises")
         if name not in names:
             shown = ", ".join(sorted(n for n in names if not n.endswith(("_low", "_high"))))
             raise RungPolicyError(

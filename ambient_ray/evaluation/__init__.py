@@ -11,10 +11,11 @@ from .errors import (
     UnknownExtractorError,
 )
 from .estimate import Estimate, bootstrap_interval, wilson_interval
-from .evaluate import Nearest, Scores, comparable, evaluate, fidelity_key
+from .evaluate import LARGER_IS_BETTER, Nearest, Scores, comparable, evaluate, fidelity_key
 from .extractors import BUILT_IN, Extractor, ModuleExtractor, PixelExtractor, build_extractor, on_device
 from .feature_cache import CachedExtractor
 from .fidelity import GaussianStatistics, KernelStatistics, frechet_distance, kernel_distance
+from .manifold import NEIGHBOURS, Manifold, ManifoldScores, manifold_scores
 from .mechanism import SIGMAS, denoising_gap, denoising_losses
 from .memorization import (
     S_TAU_THRESHOLDS,
@@ -29,6 +30,8 @@ from .references import REFERENCES, EvaluationSettings, References
 
 __all__ = [
     "BUILT_IN",
+    "LARGER_IS_BETTER",
+    "NEIGHBOURS",
     "REFERENCES",
     "SIGMAS",
     "S_TAU_THRESHOLDS",
@@ -43,6 +46,8 @@ __all__ = [
     "IncomparableScoresError",
     "KernelStatistics",
     "LabelsMissingError",
+    "Manifold",
+    "ManifoldScores",
     "ModuleExtractor",
     "Nearest",
     "NonFiniteFeaturesError",
@@ -63,6 +68,7 @@ __all__ = [
     "fidelity_key",
     "frechet_distance",
     "kernel_distance",
+    "manifold_scores",
     "memorized_fraction",
     "nearest_cosine",
     "nearest_similarity",

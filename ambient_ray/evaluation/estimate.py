@@ -35,15 +35,23 @@ def wilson_interval(successes: int, n: int, *, confidence: float = 0.95) -> Esti
         raise TooFewImagesError("A share needs at least one image.")
     if not 0 <= successes <= n:
         raise EvaluationSettingsError(f"A share of {successes} in {n} images is impossible.")
+    interval = share_interval(successes / n, n, confidence=confidence)
+    return Estimate(interval.value, interval.low, interval.high, n)
+
+
+def share_interval(share: float, n: float, *, confidence: float = 0.95) -> Estimate:
+    """Wilson's score interval of a share in [0, 1] that rests on n > 0 images; n may be an effective number.
+
+    The estimate's n is 0 where that is no whole number.
+    """
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    share = successes / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
     # At the ends the formula's exact bounds are 0 and 1; rounding must not leave the value outside its
     # interval.
-    low = 0.0 if successes == 0 else max(centre - half, 0.0)
-    high = 1.0 if successes == n else min(centre + half, 1.0)
-    return Estimate(share, low, high, n)
+    low = 0.0 if share == 0 else max(centre - half, 0.0)
+    high = 1.0 if share == 1 else min(centre + half, 1.0)
+    return Estimate(share, low, high, int(n) if n == int(n) else 0)
 
 
 def share_of(hits: npt.NDArray[np.bool_]) -> Estimate:

@@ -11,10 +11,13 @@ from .errors import FeatureShapeError, IncomparableScoresError, TooFewImagesErro
 from .estimate import Estimate
 from .extractors import Extractor, Fact
 from .fidelity import GaussianStatistics, frechet_distance, kernel_distance
+from .manifold import NEIGHBOURS, manifold_scores
 from .memorization import S_TAU_THRESHOLDS, copied_share, similarity_share
 from .neighbours import nearest_cosine, two_nearest
 from .references import EvaluationSettings, References
 
+#: Scores that are better where they are larger; of all others, less is better.
+LARGER_IS_BETTER = ("precision", "recall", "density", "coverage")
 # Facts that follow from the others up to rounding, or inform only; everything else must be equal.
 _INFORMATIVE = frozenset({"tau", "tau_quantile"})
 _INFORMATIVE_PREFIX = "extractor_"
@@ -75,6 +78,8 @@ def evaluate(
       (`frechet_distance` says why)
       fd_<extractor>_heldout|_train|_full  the same to each reference there is
       kid, kid_low, kid_high               kernel distance to settings.reference
+      precision*, recall*, density*, coverage*   `manifold_scores` against settings.reference, with low and high; larger
+      is better; absent where either set has fewer than 7 images
       f_mem, f_mem_low, f_mem_high         share with d1/d2 < k; f_mem_heldout: the null, held-out real images
       f_mem_half*, f_mem_quarter*          the same four at k = 1/2 and 1/4
       s_tau, s_tau_low, s_tau_high         share with similarity > tau; s_null: the null
@@ -139,7 +144,12 @@ def _fidelity(features: npt.NDArray[np.float32], references: References) -> dict
     distances = {name: frechet_distance(statistics, other) for name, other in references.statistics.items()}
     values = {key: distances[references.settings.reference]}
     values |= {f"{key}_{name}": distance for name, distance in distances.items()}
-    return values | _with_interval("kid", kernel_distance(features, references.kernel))
+    values |= _with_interval("kid", kernel_distance(features, references.kernel))
+    if references.manifold is not None and len(features) >= NEIGHBOURS + 2:
+        found = manifold_scores(features, references.manifold)
+        for name in LARGER_IS_BETTER:
+            values |= _with_interval(name, getattr(found, name))
+    return values
 
 
 def _memorization(nearest: Nearest, references: References) -> dict[str, float]:

@@ -11,7 +11,7 @@ from .arrays import Array, Floats, as_array, as_features, augmented_orders, same
 from .errors import FeatureShapeError
 
 _BLOCK_VALUES = 1 << 22  # values of one block: 16 MiB in float32
-_CANDIDATES = 8
+_FEW, _MANY = 4, 16  # candidates of a query whose distances are computed exactly, and of one for which few don't do
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ def two_nearest(
     mirror image, and both moved by up to `shift` whole pixels (wrapping round), so the two neighbours are always two
     different training images; both need image shapes. Costs one search a variant: (2 shift + 1)^2, twice with mirror.
 
-    A float32 matrix product finds 8 candidates a query; their distances are then computed directly in
-    float64, so an exact copy has distance 0. If the product's rounding bound leaves open whether a third
-    image was nearer, the query is searched again in float64. Memory: blocks of 16 MiB beside the inputs.
-    Ties go to either.
+    A float32 matrix product finds 4 candidates a query; their distances are then computed directly in
+    float64, so an exact copy has distance 0. If the product's rounding bound leaves open whether a fifth
+    image was nearer, the query is searched again with 16, and then in float64. Memory: a centred copy of the
+    training set and blocks of 16 MiB beside the inputs. Ties go to either.
     """
     _same_scale(queries, train)
     orders = augmented_orders(train, mirror=mirror, shift=shift, name="training images") if mirror or shift else []
@@ -54,8 +54,9 @@ def two_nearest(
     index = torch.empty(len(rows), 2, dtype=torch.int64, device=rows.device)
     distance = torch.empty(len(rows), 2, dtype=torch.float64, device=rows.device)
     open_rows = torch.arange(len(rows), device=rows.device)
-    for dtype in (_product_type(), torch.float64):
-        index[open_rows], distance[open_rows], certain = _search(rows[open_rows], target, variants, dtype)
+    for dtype, kept in ((_product_type(), _FEW), (_product_type(), _MANY), (torch.float64, _MANY)):
+        part = rows if len(open_rows) == len(rows) else rows[open_rows]
+        index[open_rows], distance[open_rows], certain = _search(part, target, variants, dtype, kept)
         open_rows = open_rows[~certain]
         if not len(open_rows):
             break
@@ -63,44 +64,52 @@ def two_nearest(
 
 
 def _search(
-    rows: torch.Tensor, target: torch.Tensor, variants: Sequence[torch.Tensor], dtype: torch.dtype
+    rows: torch.Tensor, target: torch.Tensor, variants: Sequence[torch.Tensor], dtype: torch.dtype, kept: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Indices and exact distances of the two nearest [N, 2], and whether they are certain to be those [N].
 
-    variants: orders of the values, int64 [d], in which a query is looked for besides its own.
+    variants: orders of the values, int64 [d], in which a query is looked for besides its own. kept: candidates.
     """
-    # Centring shrinks the norms, and with them the cancellation in |x|^2 + |y|^2 - 2 <x, y>.
-    centre = target.double().mean(dim=0)
-    key = (target.double() - centre).to(dtype)
-    squares = key.double().square().sum(dim=1).to(dtype)
-    reach = squares.max().double().sqrt()
+    # Centring shrinks the norms, and with them the cancellation in |x|^2 + |y|^2 - 2 <x, y>. The centre is a value of
+    # this type, so that taking it from queries and keys rounds each of them once and moves none against another.
+    centre = target.mean(dim=0, dtype=torch.float64).to(dtype)
+    key = _centred(target, centre)
     d, images = rows.shape[1], len(target)
-    kept = min(_CANDIDATES, images)
+    squares = torch.cat([part.square().sum(dim=1) for part in torch.split(key, max(1, _BLOCK_VALUES // d))])
+    reach = squares.max().double().sqrt()
+    kept = min(kept, images)
     step = max(1, min(_BLOCK_VALUES // images, _BLOCK_VALUES // (kept * d)))
     found_index, found_distance, found_certain = [], [], []
     for block in torch.split(rows, step):
-        query = (block.double() - centre).to(dtype)
-        scores = squares - 2 * (query @ key.T)
-        norm = largest = query.double().square().sum(dim=1)
+        query = _centred(block, centre)
+        scores = torch.addmm(squares, query, key.T, alpha=-2)
+        norm = largest = query.square().sum(dim=1)
         for order in variants:
-            query = (block[:, order].double() - centre).to(dtype)
-            own = query.double().square().sum(dim=1)
-            scores = torch.minimum(scores, squares - 2 * (query @ key.T) + (own - norm).to(dtype)[:, None])
+            query = _centred(block[:, order], centre)
+            own = query.square().sum(dim=1)
+            scores = torch.minimum(scores, torch.addmm(squares, query, key.T, alpha=-2) + (own - norm)[:, None])
             largest = torch.maximum(largest, own)
         lowest, candidates = scores.topk(kept, largest=False)
-        near = target[candidates].double()
-        exact = (block.double()[:, None] - near).square().sum(-1)
+        near, exactly = target[candidates].double(), block.double()
+        exact = (exactly[:, None] - near).square_().sum(-1).sqrt()
         for order in variants:
-            exact = torch.minimum(exact, (block[:, order].double()[:, None] - near).square().sum(-1))
+            exact = torch.minimum(exact, torch.linalg.vector_norm(exactly[:, order][:, None] - near, dim=-1))
         best, place = exact.sort(dim=1)
         found_index.append(candidates.gather(1, place[:, :2]))
-        found_distance.append(best[:, :2].sqrt())
-        # |error| <= gamma (|x| + |y|)^2 with gamma = (d + 8) u (Higham 2002, 3.1): beyond it the order is
-        # certain.
-        bound = (d + 8) * torch.finfo(dtype).eps * (largest.sqrt() + reach).square()
-        certain = lowest[:, -1].double() + norm - bound >= best[:, 1]
+        found_distance.append(best[:, :2])
+        # With unit roundoff u = eps / 2: the product and both sums of squares are off by at most
+        # gamma (|x| + |y|)^2, gamma = (d + 8) u (Higham 2002, 3.1), and the centred values by u each, which
+        # moves a distance by less than 4 u (|x| + |y|)^2. Beyond twice that the order is certain.
+        bound = (d + 8) * torch.finfo(dtype).eps * (largest.double().sqrt() + reach).square()
+        certain = lowest[:, -1].double() + norm.double() - bound >= best[:, 1].square()
         found_certain.append(certain if kept < images else torch.ones_like(certain))
     return torch.cat(found_index), torch.cat(found_distance), torch.cat(found_certain)
+
+
+def _centred(values: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:
+    """values - centre in the centre's type, subtracted in the finer of both, so that large means cost no digits."""
+    finer = torch.promote_types(values.dtype, centre.dtype)
+    return (values.to(finer) - centre.to(finer)).to(centre.dtype)
 
 
 def nearest_cosine(

@@ -14,6 +14,7 @@ from .arrays import Floats
 from .errors import EvaluationSettingsError, FeatureShapeError, TooFewImagesError
 from .extractors import Extractor
 from .fidelity import GaussianStatistics, KernelStatistics
+from .manifold import NEIGHBOURS, Manifold
 from .memorization import NULL_QUANTILE, calibrated_tau
 from .neighbours import nearest_cosine, two_nearest
 
@@ -77,6 +78,7 @@ class References:
     train_features: npt.NDArray[np.float32]
     statistics: Mapping[str, GaussianStatistics]
     kernel: KernelStatistics
+    manifold: Manifold | None
     null_similarity: Floats
     null_ratio: Floats
     tau: float
@@ -117,6 +119,7 @@ class References:
         tau, quantile = (chosen.tau, float("nan"))
         if tau is None:
             tau, quantile = calibrated_tau(null_similarity, chosen.null_quantile)
+        kernel = KernelStatistics.of(features[chosen.reference], f"{chosen.reference} features")
         return cls(
             settings=chosen,
             extractor=extractor.name,
@@ -124,7 +127,8 @@ class References:
             train_images=train.images,
             train_features=features["train"],
             statistics={name: GaussianStatistics.of(values, f"{name} features") for name, values in features.items()},
-            kernel=KernelStatistics.of(features[chosen.reference], f"{chosen.reference} features"),
+            kernel=kernel,
+            manifold=_manifold(kernel),
             null_similarity=null_similarity,
             null_ratio=null_ratio,
             tau=tau,
@@ -167,7 +171,12 @@ class References:
         if chosen.reference != "train":
             return own
         kernel = KernelStatistics.of(features, "train features")
-        return replace(own, kernel=kernel, reference_hash=train.content_hash)
+        return replace(own, kernel=kernel, manifold=_manifold(kernel), reference_hash=train.content_hash)
+
+
+def _manifold(kernel: KernelStatistics) -> Manifold | None:
+    """Of the kernel's features, which they share; None where there are too few."""
+    return Manifold.of(kernel.features) if len(kernel.features) >= NEIGHBOURS + 2 else None
 
 
 def _features_once(

@@ -1,0 +1,142 @@
+"""Precision, recall, density and coverage: which part of one set lies where the other one does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .arrays import Array, Floats, as_features, same_width
+from .errors import EvaluationSettingsError
+from .estimate import Estimate, share_interval
+
+_BLOCK_VALUES = 1 << 22  # distances held at once: 32 MiB of float64
+#: Which neighbour's distance is the radius of a ball, as Naeem et al. 2020 recommend.
+NEIGHBOURS = 5
+
+
+@dataclass(frozen=True)
+class Manifold:
+    """A set of features as balls around each of them: computed once for a reference that many sets are compared with.
+
+    features: float64 [N, d]; k: which nearest other feature's distance is a ball's radius; radii: float64 [N], that
+    distance, squared; wider: float64 [N], the same for the (k+1)-th, which is the radius once a nearer one is left out;
+    nearest: int64 [N, k], which the k nearest are.
+    """
+
+    features: Floats
+    k: int
+    radii: Floats
+    wider: Floats
+    nearest: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, features: Array, name: str = "features", *, k: int = NEIGHBOURS) -> Manifold:
+        """Balls of features [N, d], N >= k + 2; time is that of one matrix product, memory blocks of 32 MiB.
+
+        Raises EvaluationSettingsError (k < 1), TooFewImagesError, FeatureShapeError, NonFiniteFeaturesError.
+        """
+        if k < 1:
+            raise EvaluationSettingsError(f"k={k}: a ball reaches to the first nearest image or to a later one.")
+        matrix = as_features(features, name, at_least=k + 2).astype(np.float64, copy=False)
+        centred = matrix - matrix.mean(axis=0)
+        nearest = np.empty((len(matrix), k), dtype=np.int64)
+        radii, wider = np.empty(len(matrix)), np.empty(len(matrix))
+        for start, squares in _distances(centred, centred):
+            rows = np.arange(len(squares))
+            squares[rows, start + rows] = np.inf  # not its own neighbour
+            place = np.argpartition(squares, (k - 1, k), axis=1)[:, : k + 1]
+            found = np.take_along_axis(squares, place, axis=1)
+            part = slice(start, start + len(squares))
+            nearest[part], radii[part], wider[part] = place[:, :k], found[:, k - 1], found[:, k]
+        return cls(matrix, k, radii, wider, nearest)
+
+
+@dataclass(frozen=True)
+class ManifoldScores:
+    """Shares in [0, 1], but density, which is 1 on average for two sets of one distribution and may exceed it.
+
+    precision: of the samples, those in some ball of the reference. recall: of the reference, those in some ball of the
+    samples. density: how many of the reference's balls hold a sample, over k. coverage: of the reference's balls, those
+    that hold a sample.
+    """
+
+    precision: Estimate
+    recall: Estimate
+    density: Estimate
+    coverage: Estimate
+
+
+def manifold_scores(samples: Array | Manifold, reference: Array | Manifold, *, k: int = NEIGHBOURS) -> ManifoldScores:
+    """Precision and recall (Kynkaanniemi et al. 2019) and density and coverage (Naeem et al. 2020), exactly.
+
+    samples [M, d], reference [N, d], both of at least k + 2: features, or their `Manifold` of this k. Float64; a ball
+    holds its rim, so that a copy is in its original's. All four depend on M and N: compare equal numbers only.
+
+    The 95 % intervals are of the generator, with this reference as it is: over other samples of the same number.
+    Precision and density are means over independent samples (Wilson's interval; the normal one). For recall and
+    coverage, which count reference images, the variance is the delete-one jackknife's over samples (a ball that loses a
+    near one widens), and the interval is Wilson's with as many images as would have that variance. It is never too
+    small on average (Efron and Stein 1981) and here 1.4 to 3.7 times too large: simulated, these intervals hold the
+    truth in 95 to 99.5 % of sample sets.
+
+    Raises FeatureShapeError (other widths), EvaluationSettingsError (manifolds of another k), and as `Manifold.of`.
+    """
+    first = samples if isinstance(samples, Manifold) else Manifold.of(samples, "features of the samples", k=k)
+    second = reference if isinstance(reference, Manifold) else Manifold.of(reference, "features of the reference", k=k)
+    same_width(first.features, second.features, "precision and recall")
+    if {first.k, second.k} != {k}:
+        raise EvaluationSettingsError(f"The balls were made with k={first.k} and k={second.k}, not both with {k}.")
+    m, n = len(first.features), len(second.features)
+    centre = second.features.mean(axis=0)
+    within = np.zeros(m, dtype=np.int64)  # for each sample, how many of the reference's balls hold it
+    covered, recalled = 0, 0  # images of the reference
+    uncovers, unrecalls = np.zeros(m), np.zeros(m)  # how many fewer it would be without each sample
+    for start, squares in _distances(second.features - centre, first.features - centre):
+        inside = squares <= second.radii[start : start + len(squares), None]
+        within += inside.sum(axis=0)
+        holding = inside.sum(axis=1)
+        covered += int((holding > 0).sum())
+        np.add.at(uncovers, inside[holding == 1].argmax(axis=1), 1)
+        balls = squares <= first.radii
+        holding = balls.sum(axis=1)
+        recalled += int((holding > 0).sum())
+        rim = (squares <= first.wider) & ~balls
+        for row in np.flatnonzero(holding == 1):
+            alone = balls[row].argmax()
+            unrecalls[alone] += not (first.nearest[rim[row]] == alone).any()
+        for row in np.flatnonzero((holding == 0) & rim.any(axis=1)):
+            unrecalls[np.unique(first.nearest[rim[row]])] -= 1
+    counts = within / k
+    half = 1.959963984540054 * float(counts.std(ddof=1)) / m**0.5
+    density = float(counts.mean())
+    return ManifoldScores(
+        precision=share_interval(float((within > 0).mean()), m),
+        recall=_jackknifed(recalled / n, unrecalls / n),
+        density=Estimate(density, max(density - half, 0.0), density + half, m),
+        coverage=_jackknifed(covered / n, uncovers / n),
+    )
+
+
+def _jackknifed(share: float, falls: Floats) -> Estimate:
+    """A share's interval from what it would fall by [M] without each sample."""
+    m = len(falls)
+    variance = (m - 1) * float(falls.var())
+    images = share * (1 - share) / variance if variance > 0 and 0 < share < 1 else float(m)
+    interval = share_interval(share, images)
+    return Estimate(share, interval.low, interval.high, m)
+
+
+def _distances(a: Floats, b: Floats) -> Iterator[tuple[int, Floats]]:
+    """Squared distances of all rows of a to all of b, in blocks of rows: (the first row's number, [rows, len(b)])."""
+    step = max(1, _BLOCK_VALUES // len(b))
+    own = np.square(b).sum(axis=1)
+    for start in range(0, len(a), step):
+        rows = a[start : start + step]
+        squares = rows @ b.T
+        squares *= -2
+        squares += own
+        squares += np.square(rows).sum(axis=1)[:, None]
+        yield start, np.maximum(squares, 0, out=squares)

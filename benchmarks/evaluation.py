@@ -1,0 +1,155 @@
+"""What scoring costs: the Frechet distance against scipy's sqrtm, nearest neighbours against their bare product.
+
+    python benchmarks/evaluation.py [--quick]
+
+`frechet_vs_sqrtm`: two covariance matrices of d = 2,048 (from 10,000 images each) are given; scipy's way is the trace
+of `sqrtm(C1 @ C2)`, ours their factors and singular values. `frechet_small_n_vs_sqrtm`: 1,000 images of either set,
+from features to distance on both sides, moments included. Both must agree to 1e-6. `neighbours_vs_matmul`:
+`two_nearest` over `queries @ train.T` alone, in float32 and blocks of the same size; 1 is the floor. On the clock, with
+all cores of the machine: run it on a quiet one. `share_of_training`: seconds of sampling and scoring over those of the
+training before them, at the second rung of the default search's DDPM (a first one compiles), in this process on one
+core. The last line printed is one JSON object.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import scipy.linalg
+import torch
+
+from ambient_ray.console.command import load
+from ambient_ray.console.configuration import validate
+from ambient_ray.console.preparation import prepare
+from ambient_ray.evaluation import GaussianStatistics, References, frechet_distance, neighbours, two_nearest
+from ambient_ray.training import TrainingData, World
+from ambient_ray.training.loop import run_trial
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="d = 512, fewer images: under 60 s")
+    options = parser.parse_args()
+    d, many, few, size = (512, 2500, 250, 2000) if options.quick else (2048, 10000, 1000, 20000)
+    result = {
+        "frechet_vs_sqrtm": algebra(d, many, repeats=1 if options.quick else 3),
+        "frechet_small_n_vs_sqrtm": small_sets(d, few, repeats=1 if options.quick else 3),
+        "neighbours_vs_matmul": nearest(size, 1536, repeats=3),
+        "share_of_training": share(),
+    }
+    print(json.dumps(result))
+
+
+def features(n, d, seed, shift=0.0):
+    """Correlated, as a network's are: variances fall as 1 / rank, and half of the values are cut off at 0."""
+    rng = np.random.default_rng(seed)
+    mixing = np.random.default_rng(99).normal(size=(d, d)) / np.sqrt(d)
+    values = (rng.normal(shift, 1, (n, d)) / np.sqrt(np.arange(1, d + 1))) @ mixing
+    return np.maximum(values, 0).astype(np.float32)
+
+
+def algebra(d, n, repeats):
+    """sqrtm's seconds over ours, from moments to the distance."""
+    moments = []
+    for seed in (0, 1):
+        values = features(n, d, seed, shift=0.3 * seed).astype(np.float64)
+        moments.append((values.mean(axis=0), np.cov(values, rowvar=False)))
+    ours, fast = timed(lambda: frechet_distance(*(GaussianStatistics.from_moments(*m) for m in moments)), repeats)
+    theirs, slow = timed(lambda: by_sqrtm(*moments), 1)
+    return compared(f"d = {d:,}, from moments", ours, fast, theirs, slow)
+
+
+def small_sets(d, n, repeats):
+    """sqrtm's seconds over ours, from features to the distance, for n < d."""
+    a, b = (features(n, d, seed, shift=0.3 * seed) for seed in (0, 1))
+
+    def plain():
+        both = [x.astype(np.float64) for x in (a, b)]
+        return by_sqrtm(*((x.mean(axis=0), np.cov(x, rowvar=False)) for x in both))
+
+    ours, fast = timed(lambda: frechet_distance(a, b), repeats)
+    theirs, slow = timed(plain, 1)
+    return compared(f"d = {d:,}, {n:,} images each, from features", ours, fast, theirs, slow)
+
+
+def by_sqrtm(first, second):
+    """As published FID code has it: the covariances' product, its square root, the real part's trace."""
+    (mu1, c1), (mu2, c2) = first, second
+    root = scipy.linalg.sqrtm(c1 @ c2)
+    return float(np.square(mu1 - mu2).sum() + np.trace(c1) + np.trace(c2) - 2 * np.trace(root).real)
+
+
+def compared(what, ours, fast, theirs, slow):
+    error = abs(ours - theirs) / abs(theirs)
+    print(
+        f"Frechet distance, {what}: {slow:.2f} s by sqrtm, {fast:.3f} s here; {theirs:.6f} and {ours:.6f}", flush=True
+    )
+    assert error < 1e-6, f"differs by {error:.1e}"
+    return round(slow / fast, 1)
+
+
+def nearest(n, d, repeats):
+    """seconds of `two_nearest`, n queries among n, over those of the bare product."""
+    train, queries = features(n, d, 2), features(n, d, 3)
+    a, b = torch.from_numpy(queries), torch.from_numpy(train)
+
+    def product():
+        return sum(float((block @ b.T)[0, 0]) for block in a.split(max(1, neighbours._BLOCK_VALUES // n)))
+
+    product()
+    ratios = []
+    for _ in range(repeats):
+        bare, ours = timed(product, 1)[1], timed(lambda: two_nearest(queries, train), 1)[1]
+        ratios.append(ours / bare)
+        print(f"two nearest of {n:,} among {n:,}, d = {d:,}: {ours:.2f} s, the product alone {bare:.2f} s", flush=True)
+    return round(statistics.median(ratios), 2)
+
+
+class Keep:
+    """A reporter that lets a trial go on and keeps its rungs."""
+
+    def __init__(self):
+        self.rungs = []
+
+    def progress(self, images_seen, loss):
+        """Nobody asks."""
+
+    def rung(self, result, *, resumed=False):
+        """Go on."""
+        self.rungs.append(result)
+        return True
+
+
+def share():
+    """Sampling and scoring over training, in seconds, of a rung of the default search."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = prepare(validate(load("search", [f"output_dir={folder}"])))
+        subsets, kept = prepared.subsets, Keep()
+        references = References.build(prepared.extractor, subsets.train, subsets.heldout)
+        data = TrainingData(subsets.train, subsets.heldout, None, prepared.extractor, references)
+        settings = replace(prepared.settings, rungs=prepared.settings.rungs[:2])
+        run_trial(settings, data, World(), kept, workdir=Path(folder))
+    first, second = kept.rungs
+    training = (second.images_seen - first.images_seen) / second.scores["images_per_second"]
+    print(f"a rung: {training:.2f} s of training, {second.seconds - training:.2f} s of sampling and scoring")
+    return round((second.seconds - training) / training, 3)
+
+
+def timed(work, repeats):
+    """(the result, the least seconds)."""
+    best = float("inf")
+    for _ in range(repeats):
+        began = time.perf_counter()
+        result = work()
+        best = min(best, time.perf_counter() - began)
+    return result, best
+
+
+if __name__ == "__main__":
+    main()
