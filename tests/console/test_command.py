@@ -15,6 +15,7 @@ class Ends:
     def __del__(self):
         signal.raise_signal(signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it, and its children do
 sys.unraisablehook = interrupt_again
 
 def task():
