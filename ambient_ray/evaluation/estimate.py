@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 from .errors import EvaluationSettingsError, TooFewImagesError
 
+#: Standard errors on either side of a normal 95 % interval.
+Z_95 = NormalDist().inv_cdf(0.975)
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -35,8 +38,7 @@ def wilson_interval(successes: int, n: int, *, confidence: float = 0.95) -> Esti
         raise TooFewImagesError("A share needs at least one image.")
     if not 0 <= successes <= n:
         raise EvaluationSettingsError(f"A share of {successes} in {n} images is impossible.")
-    interval = share_interval(successes / n, n, confidence=confidence)
-    return Estimate(interval.value, interval.low, interval.high, n)
+    return share_interval(successes / n, n, confidence=confidence)
 
 
 def share_interval(share: float, n: float, *, confidence: float = 0.95) -> Estimate:

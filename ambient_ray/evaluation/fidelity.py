@@ -6,7 +6,7 @@ import numpy as np
 
 from .arrays import Array, Floats, as_array, as_features, same_width
 from .errors import FeatureShapeError, NonFiniteFeaturesError
-from .estimate import Estimate
+from .estimate import Z_95, Estimate
 
 _BLOCK_VALUES = 1 << 22  # kernel values held at once: 32 MiB of float64
 
@@ -162,7 +162,7 @@ def kernel_distance(a: Array | KernelStatistics, b: Array | KernelStatistics) ->
     across = squares - float(to_second @ to_second) / m - float(to_first @ to_first) / n + total_ab**2 / (n * m)
     second_order = 2 * first.interaction / (n * (n - 1)) + 2 * second.interaction / (m * (m - 1))
     second_order += 4 * max(float(across), 0.0) / (n * m) ** 2
-    half = 1.959963984540054 * float(np.sqrt(jackknife + second_order))
+    half = Z_95 * float(np.sqrt(jackknife + second_order))
     return Estimate(value, value - half, value + half, n)
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from .arrays import Array, Floats, as_features, same_width
 from .errors import EvaluationSettingsError
-from .estimate import Estimate, share_interval
+from .estimate import Z_95, Estimate, share_interval
 
 _BLOCK_VALUES = 1 << 22  # distances held at once: 32 MiB of float64
 #: Which neighbour's distance is the radius of a ball, as Naeem et al. 2020 recommend.
@@ -110,7 +110,7 @@ def manifold_scores(samples: Array | Manifold, reference: Array | Manifold, *, k
         for row in np.flatnonzero((holding == 0) & rim.any(axis=1)):
             unrecalls[np.unique(first.nearest[rim[row]])] -= 1
     counts = within / k
-    half = 1.959963984540054 * float(counts.std(ddof=1)) / m**0.5
+    half = Z_95 * float(counts.std(ddof=1)) / m**0.5
     density = float(counts.mean())
     return ManifoldScores(
         precision=share_interval(float((within > 0).mean()), m),
