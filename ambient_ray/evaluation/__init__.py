@@ -14,8 +14,18 @@ from .estimate import Estimate, bootstrap_interval, wilson_interval
 from .evaluate import LARGER_IS_BETTER, Nearest, Scores, comparable, evaluate, fidelity_key
 from .extractors import BUILT_IN, Extractor, ModuleExtractor, PixelExtractor, build_extractor, on_device
 from .feature_cache import CachedExtractor
-from .fidelity import GaussianStatistics, KernelStatistics, frechet_distance, kernel_distance
-from .manifold import NEIGHBOURS, Manifold, ManifoldScores, manifold_scores
+from .fidelity import (
+    NEIGHBOURS,
+    GaussianStatistics,
+    KernelStatistics,
+    Manifold,
+    ManifoldScores,
+    frechet_distance,
+    frechet_estimate,
+    frechet_limit,
+    kernel_distance,
+    manifold_scores,
+)
 from .mechanism import SIGMAS, denoising_gap, denoising_losses
 from .memorization import (
     S_TAU_THRESHOLDS,
@@ -67,6 +77,8 @@ __all__ = [
     "evaluate",
     "fidelity_key",
     "frechet_distance",
+    "frechet_estimate",
+    "frechet_limit",
     "kernel_distance",
     "manifold_scores",
     "memorized_fraction",

@@ -10,8 +10,7 @@ from .arrays import Floats
 from .errors import FeatureShapeError, IncomparableScoresError, TooFewImagesError
 from .estimate import Estimate
 from .extractors import Extractor, Fact
-from .fidelity import GaussianStatistics, frechet_distance, kernel_distance
-from .manifold import NEIGHBOURS, manifold_scores
+from .fidelity import NEIGHBOURS, GaussianStatistics, frechet_distance, kernel_distance, manifold_scores
 from .memorization import S_TAU_THRESHOLDS, copied_share, similarity_share
 from .neighbours import nearest_cosine, two_nearest
 from .references import EvaluationSettings, References

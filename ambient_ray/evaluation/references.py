@@ -13,8 +13,7 @@ from ambient_ray.data import ImageSet
 from .arrays import Floats
 from .errors import EvaluationSettingsError, FeatureShapeError, TooFewImagesError
 from .extractors import Extractor
-from .fidelity import GaussianStatistics, KernelStatistics
-from .manifold import NEIGHBOURS, Manifold
+from .fidelity import NEIGHBOURS, GaussianStatistics, KernelStatistics, Manifold
 from .memorization import NULL_QUANTILE, calibrated_tau
 from .neighbours import nearest_cosine, two_nearest
 

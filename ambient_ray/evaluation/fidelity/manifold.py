@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, Floats, as_features, same_width
-from .errors import EvaluationSettingsError
-from .estimate import Z_95, Estimate, share_interval
+from ..arrays import Array, Floats, as_features, same_width
+from ..errors import EvaluationSettingsError
+from ..estimate import Z_95, Estimate, share_interval
 
 _BLOCK_VALUES = 1 << 22  # distances held at once: 32 MiB of float64
 #: Which neighbour's distance is the radius of a ball, as Naeem et al. 2020 recommend.
