@@ -1,16 +1,17 @@
-"""Does Ambient Diffusion copy less than DDPM at the same quality, and less than DDPM stopped early? Colour images, 16 px.
+"""Does Ambient Diffusion copy less than DDPM at equal quality, and less than DDPM stopped early? On colour images.
 
     python benchmarks/copying.py train --path cifar10.zip/train [--hours 2]
 
-DDPM and Ambient at three sigma_tn, two training seeds each, on 300 images of CIFAR-10 at 16 x 16, without flips. All arms
-are trained to a rung before any goes on to the next, two at a time on one thread each, so that whenever the time is up
-they have seen equally many images; what has been trained is kept, and the same command goes on. At each rung 1,000
+DDPM and Ambient at three sigma_tn, two training seeds each, on 300 images of CIFAR-10 at 16 x 16, without flips. All
+arms are trained to a rung before any goes on to the next, two at a time on one thread each, so that whenever time is
+up they have seen equally many images; what has been trained is kept, and the same command goes on. At each rung 1,000
 samples are kept, from the same latents in every arm.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing as mp
 import os
 import time
@@ -40,7 +41,7 @@ def main() -> None:
     """Train."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=("train",))
-    parser.add_argument("--path", required=True, help="CIFAR-10's training images: a folder, a zip, or its binary version")
+    parser.add_argument("--path", required=True, help="CIFAR-10: a folder or zip of images, or its binary version")
     parser.add_argument("--out", type=Path, default=Path("outputs/copying"))
     parser.add_argument("--hours", type=float, default=2.0, help="no rung is begun that would end later")
     options = parser.parse_args()
@@ -60,7 +61,7 @@ def train(path: str, out: Path, hours: float) -> None:
                 print(line, flush=True)
             took = time.monotonic() - started
             if rung + 1 < len(RUNGS):
-                images = [RUNGS[0], *(b - a for a, b in zip(RUNGS, RUNGS[1:], strict=False))]
+                images = [RUNGS[0], *(b - a for a, b in itertools.pairwise(RUNGS))]
                 expected = took * images[rung + 1] / images[rung]
                 if time.monotonic() - began + expected > hours * 3600:
                     print(f"the time is up after rung {rung}: {RUNGS[rung]:,} images seen", flush=True)
@@ -68,7 +69,7 @@ def train(path: str, out: Path, hours: float) -> None:
 
 
 def subsets(path: str, out: Path) -> Any:
-    """The 300 training images and about 5,000 held-out ones, drawn from all, at 16 px; kept as arrays, since decoding takes long."""
+    """The 300 training images and some 5,000 held-out ones, drawn from all, at 16 px; kept as decoding takes long."""
     import numpy as np
 
     from ambient_ray.data import load_images, split

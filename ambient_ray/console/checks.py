@@ -149,16 +149,16 @@ def check_scores(needed: Sequence[str], extractor: str, subsets: Split, referenc
     """Every score that the search needs is one that a rung computes; scoring a handful of images shows the names."""
     few = [images.subset(range(min(4, len(images)))) for images in (subsets.train, subsets.heldout)]
     pixels = PixelExtractor()
-    found = evaluate(
-        few[1].images, pixels, References.build(pixels, *few, full=few[1] if reference == "full" else None)
-    ).values
+    shown = {name: few[1] if reference == name else None for name in ("full", "other")}
+    references = References.build(pixels, *few, full=shown["full"], other=shown["other"])
+    found = evaluate(few[1].images, pixels, references).values
     own, other = fidelity_key(extractor), fidelity_key(pixels.name)
     names = {name.replace(other, own) for name in found} | {"gap"}
     for name in needed:
         if name.removesuffix("_low").removesuffix("_high") in LARGER_IS_BETTER:
             raise RungPolicyError(f"the score {name!r} is better where it is larger, and the search only minimises")
         if name not in names:
-            shown = ", ".join(sorted(n for n in names if not n.endswith(("_low", "_high"))))
+            computed = ", ".join(sorted(n for n in names if not n.endswith(("_low", "_high"))))
             raise RungPolicyError(
-                f"nobody computes the score {name!r}, which the search is to minimise or judge by; there are {shown}"
+                f"nobody computes the score {name!r}, which the search is to minimise or judge by; there are {computed}"
             )

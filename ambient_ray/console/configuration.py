@@ -54,7 +54,7 @@ class EvaluationConfig(_Section):
     """How candidates are scored."""
 
     features: str | dict[str, Any] = "auto"
-    reference: Literal["heldout", "full", "train"] = "heldout"
+    reference: str = "heldout"  # or full, train, or the path of any other set
     samples: int = Field(ge=16)
     sample_steps: int = Field(18, ge=2)
     sample_batch: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
@@ -156,6 +156,12 @@ class Configuration(_Section):
                 "gpu_hours bounds trials that hold GPUs; set trial.gpus_per_worker, or use hours or trials"
             )
         return self
+
+    @property
+    def reference(self) -> Literal["heldout", "full", "train", "other"]:
+        """What fidelity is measured against: `other` where evaluation.reference is the path of another set."""
+        given = self.evaluation.reference
+        return given if given in ("heldout", "full", "train") else "other"  # type: ignore[return-value]
 
     @property
     def folder(self) -> Path:

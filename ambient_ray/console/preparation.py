@@ -29,6 +29,7 @@ from .checks import (
     check_writable,
     lock_study,
 )
+from .command import ConfigurationError
 from .configuration import Configuration
 
 #: Settings that the search sets itself, so that no space may.
@@ -46,6 +47,7 @@ class Prepared:
         config: the validated configuration.
         images: all images; `subsets` are taken from them.
         subsets: training subset and held-out images.
+        other: the set that evaluation.reference is the path of; None where it is one of the study's own.
         settings: of a training run, before a trial's own are set.
         space: what is searched.
         objectives: the names of the two scores.
@@ -62,6 +64,7 @@ class Prepared:
     config: Configuration
     images: ImageSet
     subsets: Split
+    other: ImageSet | None
     settings: TrainSettings
     space: Space
     objectives: Objectives
@@ -129,6 +132,7 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
         channels=config.dataset.channels,
     )
     subsets = split(images, config.dataset.n_train, seed=config.seed)
+    other = _other_reference(config, images)
     check_tracking(store.uri)
     extractor = _extractor(config, images)
     backbone = network(config, images.shape[-1])
@@ -139,17 +143,18 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
     pack = packing(config, settings, subsets, space)
     objectives = _objectives(config, extractor.name)
     policy = _policy(config, objectives)
-    check_scores(policy.needed(objectives), extractor.name, subsets, config.evaluation.reference)
+    check_scores(policy.needed(objectives), extractor.name, subsets, config.reference)
     proposer = sampler.proposer(
         seed=config.seed, prior_weight=config.prior.weight, transfer=_warm_start(config, space, objectives)
     )
     rule = Rule(config.confirm.rule, config.evaluation.tolerance, config.confirm.max_memorization)
     study = Study(config.study, config.storage_url, objectives, proposer, delta=config.evaluation.delta)
-    study.claim(_identity(config, settings, space, images, extractor, objectives))
+    study.claim(_identity(config, settings, space, images, other, extractor, objectives))
     study.enqueue(points)
     return Prepared(
-        config, images, subsets, settings, space, objectives, policy, shape, rule, study, store, extractor, pack, lock
-    )
+        config, images, subsets, other, settings, space, objectives, policy, shape, rule, study, store, extractor, pack,
+        lock,
+    )  # fmt: skip
 
 
 def train_settings(config: Configuration) -> TrainSettings:
@@ -205,6 +210,19 @@ def _warm_start(config: Configuration, space: Space, objectives: Objectives) -> 
         raise WarmStartError(f"warm_start={given}: {error}") from error
 
 
+def _other_reference(config: Configuration, images: ImageSet) -> ImageSet | None:
+    """The images at evaluation.reference, where that is a path, brought to the study's resolution and channels."""
+    given = config.evaluation.reference
+    if config.reference != "other":
+        return None
+    if not Path(given).expanduser().exists():
+        raise ConfigurationError(
+            f"evaluation.reference={given} is neither heldout, full or train nor a path that exists"
+        )
+    channels, height, _ = images.shape
+    return load_images(given, resolution=height, channels=1 if channels == 1 else 3, skip_broken=False)
+
+
 def _extractor(config: Configuration, images: ImageSet) -> Any:
     from ambient_ray.evaluation import build_extractor
 
@@ -239,6 +257,7 @@ def _identity(
     settings: TrainSettings,
     space: Space,
     images: ImageSet,
+    other: ImageSet | None,
     extractor: Any,
     objectives: Objectives,
 ) -> dict[str, Any]:
@@ -250,7 +269,7 @@ def _identity(
         "search_space": space.name,
         "evaluation.features": extractor.name,
         "evaluation.weight_hash": extractor.weight_hash,
-        "evaluation.reference": config.evaluation.reference,
+        "evaluation.reference": config.reference if other is None else other.content_hash,
         "evaluation.fidelity": objectives.fidelity,
         "evaluation.memorization": objectives.memorization,
         "evaluation.delta": config.evaluation.delta,

@@ -173,13 +173,14 @@ def _shared(prepared: Prepared) -> dict[str, Any]:
     from ambient_ray.evaluation import CachedExtractor, EvaluationSettings, References
     from ambient_ray.training import TrainingData
 
-    subsets, reference = prepared.subsets, prepared.config.evaluation.reference
+    subsets, reference = prepared.subsets, prepared.config.reference
     mirror, shift = augmentation(prepared.settings, prepared.space)
     references = References.build(
         CachedExtractor(prepared.extractor, prepared.config.output_dir / "cache"),
         subsets.train,
         subsets.heldout,
         full=prepared.images if reference == "full" else None,
+        other=prepared.other,
         settings=EvaluationSettings(reference=reference, mirror=mirror, shift=shift),
         narrow=prepared.settings.n_train is not None or "n_train" in prepared.space.parameters,
     )

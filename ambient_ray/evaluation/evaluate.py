@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from .arrays import Floats
 from .errors import FeatureShapeError, IncomparableScoresError, TooFewImagesError
-from .estimate import Estimate
+from .estimate import Z_95, Estimate
 from .extractors import Extractor, Fact
-from .fidelity import NEIGHBOURS, GaussianStatistics, frechet_distance, kernel_distance, manifold_scores
+from .fidelity import NEIGHBOURS, frechet_estimate, frechet_limit, kernel_distance, manifold_scores
 from .memorization import S_TAU_THRESHOLDS, copied_share, similarity_share
 from .neighbours import nearest_cosine, two_nearest
 from .references import EvaluationSettings, References
@@ -20,6 +20,8 @@ LARGER_IS_BETTER = ("precision", "recall", "density", "coverage")
 # Facts that follow from the others up to rounding, or inform only; everything else must be equal.
 _INFORMATIVE = frozenset({"tau", "tau_quantile"})
 _INFORMATIVE_PREFIX = "extractor_"
+#: So many samples give the limit of the Frechet distance; the smallest of its subsets is a fifth of them.
+LIMIT_FROM = 20
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,10 @@ def evaluate(
     whatever else decides the samples, e.g. {"latent_seed": 0, "sample_steps": 18}; kept in the facts.
 
     Scores.values, shares as fractions of 1, low/high = 95 % interval:
-      fd_<extractor>                       Frechet distance to settings.reference; no interval
-      (`frechet_distance` says why)
-      fd_<extractor>_heldout|_train|_full  the same to each reference there is
-      kid, kid_low, kid_high               kernel distance to settings.reference
+      fd_<extractor>*                      Frechet distance to settings.reference (`frechet_estimate`), low, high
+      fd_<extractor>_heldout|_train|_full|_other   the same to each reference there is, without
+      fd_<extractor>_inf*                  its limit for infinitely many samples (`frechet_limit`), from 20 samples on
+      kid, kid_low, kid_high, kid_se       kernel distance to settings.reference, and its standard error
       precision*, recall*, density*, coverage*   `manifold_scores` against settings.reference, with low and high; larger
       is better; absent where either set has fewer than 7 images
       f_mem, f_mem_low, f_mem_high         share with d1/d2 < k; f_mem_heldout: the null, held-out real images
@@ -139,11 +141,14 @@ def _check(
 
 def _fidelity(features: npt.NDArray[np.float32], references: References) -> dict[str, float]:
     key = fidelity_key(references.extractor)
-    statistics = GaussianStatistics.of(features, "features of the samples")
-    distances = {name: frechet_distance(statistics, other) for name, other in references.statistics.items()}
-    values = {key: distances[references.settings.reference]}
-    values |= {f"{key}_{name}": distance for name, distance in distances.items()}
-    values |= _with_interval("kid", kernel_distance(features, references.kernel))
+    distances = {name: frechet_estimate(features, other) for name, other in references.statistics.items()}
+    chosen = references.settings.reference
+    values = _with_interval(key, distances[chosen])
+    values |= {f"{key}_{name}": distance.value for name, distance in distances.items()}
+    if len(features) >= LIMIT_FROM:
+        values |= _with_interval(f"{key}_inf", frechet_limit(features, references.statistics[chosen]))
+    kernel = kernel_distance(features, references.kernel)
+    values |= _with_interval("kid", kernel) | {"kid_se": (kernel.high - kernel.value) / Z_95}
     if references.manifold is not None and len(features) >= NEIGHBOURS + 2:
         found = manifold_scores(features, references.manifold)
         for name in LARGER_IS_BETTER:

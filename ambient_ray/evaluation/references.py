@@ -17,19 +17,20 @@ from .fidelity import NEIGHBOURS, GaussianStatistics, KernelStatistics, Manifold
 from .memorization import NULL_QUANTILE, calibrated_tau
 from .neighbours import nearest_cosine, two_nearest
 
-ReferenceName = Literal["heldout", "full", "train"]
-REFERENCES: tuple[ReferenceName, ...] = ("heldout", "full", "train")
+ReferenceName = Literal["heldout", "full", "train", "other"]
+REFERENCES: tuple[ReferenceName, ...] = ("heldout", "full", "train", "other")
 
 
 @dataclass(frozen=True)
 class EvaluationSettings:
     """How samples are scored.
 
-    reference: what the fidelity that is optimised is measured against: `heldout` (default), `full`, or
-    `train`, which rewards copying. k: the gap ratio's threshold of f_mem, in (0, 1]. tau: the similarity
-    threshold of S_tau, or None: calibrated to the null's `null_quantile`. mirror, shift: f_mem counts mirror
-    images, and images moved by up to so many pixels, as copies (set them where training may flip or shift, for all
-    trials that are to be compared: else augmentation looks like less copying, as f_mem does not see through it).
+    reference: what the fidelity that is optimised is measured against: `heldout` (default), `full`, `train`,
+    which rewards copying, or `other`: any set of images of this shape. k: the gap ratio's threshold of f_mem,
+    in (0, 1]. tau: the similarity threshold of S_tau, or None: calibrated to the null's `null_quantile`. mirror,
+    shift: f_mem counts mirror images, and images moved by up to so many pixels, as copies (set them where training
+    may flip or shift, for all trials that are to be compared: else augmentation looks like less copying, as f_mem
+    does not see through it).
     """
 
     reference: ReferenceName = "heldout"
@@ -94,19 +95,24 @@ class References:
         heldout: ImageSet,
         *,
         full: ImageSet | None = None,
+        other: ImageSet | None = None,
         settings: EvaluationSettings | None = None,
         narrow: bool = False,
     ) -> Self:
-        """References from a training subset, its held-out images and, if wanted, the full set they come from.
+        """References from a training subset, its held-out images and, if wanted, the set they come from and another.
 
         narrow: keep what `narrowed` needs, the held-out images' features.
-        Raises EvaluationSettingsError (reference=full without a full set), TooFewImagesError (train < 3 or
+        Raises EvaluationSettingsError (reference=full or other without that set), TooFewImagesError (train < 3 or
         held-out < 3), FeatureShapeError (images of different shape).
         """
         chosen = settings or EvaluationSettings()
-        sets = {"heldout": heldout, "train": train} | ({} if full is None else {"full": full})
+        given = {"heldout": heldout, "train": train, "full": full, "other": other}
+        sets = {name: images for name, images in given.items() if images is not None}
         if chosen.reference not in sets:
-            raise EvaluationSettingsError("evaluation.reference=full needs the full image set; use heldout or train.")
+            missing = "the full image set" if chosen.reference == "full" else "another set of images"
+            raise EvaluationSettingsError(
+                f"evaluation.reference={chosen.reference} needs {missing}; use heldout or train."
+            )
         for name, images in sets.items():
             if len(images) < 3:
                 raise TooFewImagesError(f"The scores need at least 3 images in the {name} set, got {len(images)}.")

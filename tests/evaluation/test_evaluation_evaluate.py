@@ -200,3 +200,26 @@ def test_narrowed_references_are_those_of_the_part_itself(extractor, digits):
     assert evaluate(samples, extractor, whole).values["f_mem"] > ours.values["f_mem"]
     with pytest.raises(UserError, match="narrow=True"):
         built.narrowed(rows, part, digits.heldout)
+
+
+def test_any_other_set_may_be_the_reference(extractor, full, digits):
+    other = full.subset(range(0, 900, 2))
+    settings = EvaluationSettings(reference="other")
+    references = References.build(extractor, digits.train, digits.heldout, other=other, settings=settings)
+    scores = evaluate(digits.heldout.images[:50], extractor, references)
+    assert scores.values["fd_classifier"] == scores.values["fd_classifier_other"]
+    samples = extractor(digits.heldout.images[:50])
+    assert scores.values["fd_classifier"] == pytest.approx(frechet_distance(samples, extractor(other.images)))
+    assert scores.facts["reference_hash"] == other.content_hash
+    with pytest.raises(UserError, match="needs another set of images"):
+        References.build(extractor, digits.train, digits.heldout, settings=settings)
+
+
+def test_the_distances_carry_their_intervals_limit_and_standard_error(extractor, references, digits):
+    values = evaluate(digits.heldout.images[:200], extractor, references).values
+    assert values["fd_classifier_low"] < values["fd_classifier"] < values["fd_classifier_high"]
+    assert values["fd_classifier_inf_low"] < values["fd_classifier_inf"] < values["fd_classifier_inf_high"]
+    assert values["fd_classifier_inf"] < values["fd_classifier"]  # the bias of 200 samples is gone
+    assert values["kid_high"] - values["kid"] == pytest.approx(1.959964 * values["kid_se"], rel=1e-5)
+    few = evaluate(digits.heldout.images[:19], extractor, references).values
+    assert "fd_classifier_inf" not in few and "fd_classifier_low" in few

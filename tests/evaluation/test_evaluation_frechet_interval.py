@@ -14,7 +14,7 @@ def drawn(law: str, n: int, d: int, generator: np.random.Generator) -> np.ndarra
     """n samples of a law whose spectrum decays as features' do; `same` is the reference's own."""
     scale = np.arange(1, d + 1) ** -0.75
     x = generator.normal(size=(n, d)) * scale
-    return {"same": x, "shifted": x + 0.3 * scale, "narrower": 0.7 * x, "skewed": 1.2 * np.maximum(x, -0.5 * scale)}[law]
+    return {"same": x, "shifted": 0.8 * x + 0.3 * scale, "skewed": 1.2 * np.maximum(x, -0.5 * scale)}[law]
 
 
 def reference(d: int) -> GaussianStatistics:

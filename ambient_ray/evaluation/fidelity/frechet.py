@@ -107,7 +107,7 @@ def frechet_limit(
     Chong and Forsyth 2020: the distances of `points` random subsets, from `smallest` N to N images, on a line in 1/N,
     read at 0; seeded by its own generator. The interval is the infinitesimal jackknife's through all of it, over other
     samples of this number. It is of the line's end: the distance is straight in 1/N only for N well above the number of
-    directions in which the features vary, and below that FD_inf is still biased, by less than the distance is (simulated
+    directions in which the features vary. Below that FD_inf is still biased, by less than the distance is (simulated
     for N = 500: d = 64 .0079 where the truth is .0091 and the distance .035; d = 300 .0069, .0177 and .072). A
     reference's own finite number of images stays in it.
 
@@ -149,9 +149,10 @@ def _with_influence(x: Floats, turned: Floats, reference: GaussianStatistics) ->
 
 
 def _carried(product: Floats, scale: float) -> tuple[float, Floats]:
-    """The nuclear norm of A [N, r], and the diagonal [N] of (A A^T)^1/2, which sums to it; scale: as `_nuclear_norm`."""
+    """The nuclear norm of A [N, r], and the diagonal [N] of (A A^T)^1/2, which sums to it; scale as `_nuclear_norm`."""
     wide = len(product) <= product.shape[1]
-    eigenvalues, vectors = np.linalg.eigh(product @ product.T if wide else product.T @ product)
+    found, vectors = np.linalg.eigh(product @ product.T if wide else product.T @ product)
+    eigenvalues: Floats = np.asarray(found)
     if not _squares_do(eigenvalues, scale):
         left, singular, _ = np.linalg.svd(product, full_matrices=False)
         return float(singular.sum()), np.asarray(np.square(left) @ singular)
@@ -172,7 +173,7 @@ def _same_features(first: int, second: int) -> None:
 def _nuclear_norm(product: Floats, scale: float) -> float:
     """Sum of the singular values of `product` [r1, r2]; `scale`: what its error is measured by."""
     gram = product @ product.T if product.shape[0] <= product.shape[1] else product.T @ product
-    eigenvalues = np.linalg.eigvalsh(gram)
+    eigenvalues: Floats = np.asarray(np.linalg.eigvalsh(gram))
     if _squares_do(eigenvalues, scale):
         return float(np.sqrt(np.maximum(eigenvalues, 0)).sum())
     return float(np.linalg.svd(product, compute_uv=False).sum())
@@ -199,5 +200,3 @@ def _root(covariance: Floats) -> Floats:
         if values[0] < -1e4 * floor:
             raise FeatureShapeError("The covariance is not positive semi-definite.") from None
         return np.asarray(np.sqrt(np.where(values > floor, values, 0.0))[:, None] * vectors.T)
-
-
