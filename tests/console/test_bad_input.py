@@ -69,6 +69,7 @@ OWN = ["dataset.n_train=6", "evaluation.features=pixels"]
         (["output_dir=/dev/null/here"], "output_dir=/dev/null/here/digits cannot be written"),
         (["tracking.uri=http://127.0.0.1:9"], "nothing answers at tracking.uri=http://127.0.0.1:9"),
         (["evaluation.features=nope"], "There is no feature extractor 'nope'"),
+        (["evaluation.reference=heldot"], "evaluation.reference=heldot is neither heldout, full or train nor a path"),
         (["evaluation.fidelity=recall"], "'recall' is better where it is larger"),
         (["evaluation.memorization=nope"], "nobody computes the score 'nope'"),
         (["backbone._target_=nope.Net"], "backbone._target_ nope.Net cannot be imported"),
