@@ -3,8 +3,8 @@
     python benchmarks/copying_report.py score --path cifar10.zip/train
     python benchmarks/copying_report.py draw --path cifar10.zip/train
 
-`score`: every arm, seed and rung by the product's own `evaluate` (EfficientNet-Lite0 features, against held-out images),
-into benchmarks/data/copying.json. `draw`: the figures in docs/copying/ and the tables, in Markdown, that
+`score`: every arm, seed and rung by the product's own `evaluate` (EfficientNet-Lite0 features, against held-out
+images), into benchmarks/data/copying.json. `draw`: the figures in docs/copying/ and the tables, in Markdown, that
 benchmarks/COPYING.md holds; from the JSON file and, for the galleries, the samples.
 """
 
@@ -76,7 +76,7 @@ def score(path: str, out: Path, stored: Path) -> dict[str, Any]:
 
 
 def compared(out: Path, rung: int, tau: float, extractor: Any) -> dict[str, Any]:
-    """At the last rung, each seed: every Ambient arm's shares of copies less DDPM's, Holm-corrected; reproducibility."""
+    """At the last rung, each seed: Ambient's shares of copies less DDPM's, Holm-corrected; reproducibility."""
     from ambient_ray.evaluation import compare_many, reproducibility
 
     found: dict[str, Any] = {}

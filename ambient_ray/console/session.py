@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -132,7 +133,7 @@ def _run_trials(prepared: Prepared, recorder: StudyRecorder, console: Console) -
             start_recording(prepared, recorder)
             real = len(prepared.subsets.train) + len(prepared.subsets.heldout)
             progress.say(f"{prepared.extractor.name} features of {real:,} real images")
-            shared = _shared(prepared)
+            shared = _shared(prepared, progress.say)
             if ended := run_search(study, plan, slots, shared, listeners, progress.watch):
                 progress.say(f"no more trials are begun: {ended}")
             if begun := _begin_replicas(prepared):
@@ -166,7 +167,7 @@ def _data_bytes(prepared: Prepared) -> int:
     return 2 * len(prepared.images) * (per_image + 8192) + 4 * noises * len(prepared.subsets.train) * per_image
 
 
-def _shared(prepared: Prepared) -> dict[str, Any]:
+def _shared(prepared: Prepared, say: Callable[[str], None]) -> dict[str, Any]:
     """What every worker reads: large arrays go into the object store once a node."""
     import ray
 
@@ -184,6 +185,8 @@ def _shared(prepared: Prepared) -> dict[str, Any]:
         settings=EvaluationSettings(reference=reference, mirror=mirror, shift=shift),
         narrow=prepared.settings.n_train is not None or "n_train" in prepared.space.parameters,
     )
+    if caution := references.caution(prepared.settings.samples):
+        say(f"note: {caution}")
     data = TrainingData(
         train=subsets.train, heldout=subsets.heldout, noise_bank=bank_for(prepared),
         references=references, extractor=prepared.extractor, nested=subsets.nested,

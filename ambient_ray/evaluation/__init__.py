@@ -11,7 +11,7 @@ from .errors import (
     UnknownExtractorError,
 )
 from .estimate import Estimate, bootstrap_interval, wilson_interval
-from .evaluate import LARGER_IS_BETTER, Nearest, Scores, comparable, evaluate, fidelity_key
+from .evaluate import LARGER_IS_BETTER, Nearest, Scores, comparable, evaluate
 from .extractors import BUILT_IN, Extractor, ModuleExtractor, PixelExtractor, build_extractor, on_device
 from .feature_cache import CachedExtractor
 from .fidelity import (
@@ -36,7 +36,7 @@ from .memorization import (
     similarity_share,
 )
 from .neighbours import TwoNearest, nearest_cosine, two_nearest
-from .references import REFERENCES, EvaluationSettings, References
+from .references import REFERENCES, EvaluationSettings, References, fidelity_key
 
 __all__ = [
     "BUILT_IN",

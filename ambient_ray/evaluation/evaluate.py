@@ -13,7 +13,7 @@ from .extractors import Extractor, Fact
 from .fidelity import NEIGHBOURS, frechet_estimate, frechet_limit, kernel_distance, manifold_scores
 from .memorization import S_TAU_THRESHOLDS, copied_share, similarity_share
 from .neighbours import nearest_cosine, two_nearest
-from .references import EvaluationSettings, References
+from .references import EvaluationSettings, References, fidelity_key
 
 #: Scores that are better where they are larger; of all others, less is better.
 LARGER_IS_BETTER = ("precision", "recall", "density", "coverage")
@@ -54,11 +54,6 @@ class Scores:
     values: Mapping[str, float]
     facts: Mapping[str, Fact]
     nearest: Nearest = field(repr=False)
-
-
-def fidelity_key(extractor: str) -> str:
-    """The Frechet distance's key: `fid` with the original Inception, `fd_<extractor>` with any other."""
-    return "fid" if extractor == "inception" else f"fd_{extractor}"
 
 
 def evaluate(

@@ -21,6 +21,11 @@ ReferenceName = Literal["heldout", "full", "train", "other"]
 REFERENCES: tuple[ReferenceName, ...] = ("heldout", "full", "train", "other")
 
 
+def fidelity_key(extractor: str) -> str:
+    """The Frechet distance's key: `fid` with the original Inception, `fd_<extractor>` with any other."""
+    return "fid" if extractor == "inception" else f"fd_{extractor}"
+
+
 @dataclass(frozen=True)
 class EvaluationSettings:
     """How samples are scored.
@@ -141,6 +146,17 @@ class References:
             train_hash=train.content_hash,
             reference_hash=sets[chosen.reference].content_hash,
             heldout_features=features["heldout"] if narrow else None,
+        )
+
+    def caution(self, samples: int) -> str | None:
+        """One sentence where so many samples are fewer than the features' values, and what it means; else None."""
+        width = self.train_features.shape[1]
+        if samples >= width:
+            return None
+        return (
+            f"{samples:,} samples are fewer than the {width:,} values of {self.extractor}'s features: the Frechet distance "
+            "is computed from the samples' own products, exactly, but it is far above its limit; compare equal numbers, "
+            f"or read {fidelity_key(self.extractor)}_inf and kid."
         )
 
     def narrowed(self, rows: npt.NDArray[np.int64], train: ImageSet, heldout: ImageSet) -> Self:

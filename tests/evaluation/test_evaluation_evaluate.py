@@ -223,3 +223,8 @@ def test_the_distances_carry_their_intervals_limit_and_standard_error(extractor,
     assert values["kid_high"] - values["kid"] == pytest.approx(1.959964 * values["kid_se"], rel=1e-5)
     few = evaluate(digits.heldout.images[:19], extractor, references).values
     assert "fd_classifier_inf" not in few and "fd_classifier_low" in few
+
+
+def test_fewer_samples_than_features_are_said(references):
+    assert references.caution(128) is None
+    assert references.caution(127).startswith("127 samples are fewer than the 128 values of classifier's features")
