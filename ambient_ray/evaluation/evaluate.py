@@ -48,12 +48,14 @@ class Nearest:
 class Scores:
     """All scores of one set of samples.
 
-    values: flat, see `evaluate`; facts: what they depend on, see `comparable`; nearest: see `Nearest`.
+    values: flat, see `evaluate`; facts: what they depend on, see `comparable`; nearest: see `Nearest`; features:
+    float32 [N,d] of the samples.
     """
 
     values: Mapping[str, float]
     facts: Mapping[str, Fact]
     nearest: Nearest = field(repr=False)
+    features: npt.NDArray[np.float32] = field(repr=False)
 
 
 def evaluate(
@@ -91,7 +93,7 @@ def evaluate(
     similar_index, similarity = nearest_cosine(features, references.train_features)
     nearest = Nearest(pixels.index[:, 0], pixels.distance[:, 0], pixels.ratio, similar_index, similarity)
     values = _fidelity(features, references) | _memorization(nearest, references)
-    return Scores(values, _facts(len(samples), extractor, references, seeds or {}), nearest)
+    return Scores(values, _facts(len(samples), extractor, references, seeds or {}), nearest, features)
 
 
 def comparable(facts_a: Mapping[str, Fact], facts_b: Mapping[str, Fact]) -> tuple[str, ...] | None:

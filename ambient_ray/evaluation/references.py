@@ -154,9 +154,9 @@ class References:
         if samples >= width:
             return None
         return (
-            f"{samples:,} samples are fewer than the {width:,} values of {self.extractor}'s features: the Frechet distance "
-            "is computed from the samples' own products, exactly, but it is far above its limit; compare equal numbers, "
-            f"or read {fidelity_key(self.extractor)}_inf and kid."
+            f"{samples:,} samples are fewer than the {width:,} values of {self.extractor}'s features: the Frechet"
+            " distance is computed from the samples' own products, exactly, but is far above its limit; compare equal"
+            f" numbers, or read {fidelity_key(self.extractor)}_inf and kid."
         )
 
     def narrowed(self, rows: npt.NDArray[np.int64], train: ImageSet, heldout: ImageSet) -> Self:

@@ -74,7 +74,8 @@ class ScoredSamples:
     """The samples that a rung was scored by: images uint8 [n,H,W,C], and what is known of each.
 
     nearest: index [n] of the nearest training image in pixels; ratio [n]: d1/d2 of the two nearest;
-    similarity [n]: highest cosine in features; order [n]: the most similar first. All but images may be None.
+    similarity [n]: highest cosine in features; order [n]: the most similar first; features [n,d]. All but images may be
+    None.
     """
 
     images: NDArray[np.uint8]
@@ -82,6 +83,7 @@ class ScoredSamples:
     ratio: NDArray[np.float64] | None = None
     similarity: NDArray[np.float64] | None = None
     order: NDArray[np.int64] | None = None
+    features: NDArray[np.float16] | None = None
 
 
 def read_samples(folder: Path) -> ScoredSamples | None:
@@ -103,4 +105,5 @@ def read_samples(folder: Path) -> ScoredSamples | None:
         ratio=arrays.get("ratio"),
         similarity=arrays.get("similarity"),
         order=arrays.get("most_similar_first"),
+        features=arrays.get("features"),
     )

@@ -70,6 +70,7 @@ def study_scorer(
             "similar_index": _of_study(nearest.similar_index, data),
             "similarity": nearest.similarity,
             "most_similar_first": nearest.most_similar_first(),
+            "features": result.features.astype(np.float16),
         }
         gaps = {"gap": gap.value, "gap_low": gap.low, "gap_high": gap.high}
         return Scored(dict(result.values) | gaps, result.facts, arrays)

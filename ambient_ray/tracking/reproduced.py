@@ -1,0 +1,62 @@
+"""How alike the samples of a study's models are, drawn from the same latents: every pair, in numbers and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ambient_ray.evaluation import Estimate, reproducibility
+
+from .checkpoint import read_samples
+
+_MOST = 24  # models in a picture
+
+
+def reproducibility_of_pairs(checkpoints: Mapping[str, Path]) -> dict[tuple[str, str], Estimate]:
+    """RP of every two models (`reproducibility`), by their names in the order given.
+
+    checkpoints: folders of scored rungs, by name. Models whose features were not kept, or that were sampled in other
+    numbers than the first, are left out.
+    """
+    kept: dict[str, Any] = {}
+    for name, folder in checkpoints.items():
+        samples = read_samples(folder)
+        if samples is not None and samples.features is not None:
+            features = samples.features.astype(np.float32)
+            if not kept or features.shape == next(iter(kept.values())).shape:
+                kept[name] = features
+    return {(a, b): reproducibility(kept[a], kept[b]) for a, b in combinations(kept, 2)}
+
+
+def reproducibility_figure(pairs: Mapping[tuple[str, str], Estimate], path: Path) -> Path:
+    """Write the pairs as a matrix of shares, a PNG, and return its path; the first 24 models, at least one pair."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(name for pair in pairs for name in pair))[:_MOST]
+    values = np.full((len(names), len(names)), np.nan)
+    for (a, b), estimate in pairs.items():
+        if a in names and b in names:
+            values[names.index(b), names.index(a)] = estimate.value
+    side = 2.6 + 0.42 * len(names)
+    figure = Figure(figsize=(side + 1.2, side), dpi=140, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    shown = axes.imshow(values, vmin=0, vmax=1, cmap="cividis")
+    for row, column in zip(*np.nonzero(np.isfinite(values)), strict=True):
+        share = values[row, column]
+        axes.text(
+            column, row, f"{share:.2f}".lstrip("0") or "0", ha="center", va="center", fontsize=7,
+            color="black" if share > 0.5 else "white",
+        )  # fmt: skip
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.spines[:].set_visible(False)
+    axes.set_title("Share of latents from which both models draw alike images", fontsize=10, loc="left")
+    figure.colorbar(shown, ax=axes, shrink=0.7)
+    figure.savefig(path)
+    return path
