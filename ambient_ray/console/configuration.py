@@ -44,7 +44,7 @@ class DatasetConfig(_Section):
     @model_validator(mode="after")
     def _one_source(self) -> "DatasetConfig":
         if self.path is None and self.name is None:
-            raise ValueError("set dataset.path to a folder, zip, .npy, .npz or IDX file, or dataset.name to a built-in set")
+            raise ValueError("set dataset.path to a folder, zip or file of arrays, or dataset.name to a built-in set")
         return self
 
     @property

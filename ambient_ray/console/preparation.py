@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from ambient_ray.data import ImageSet, Split, load_images, noise_bank, split
+from ambient_ray.data import ImageSet, Split, noise_bank
+from ambient_ray.data.subsets import read_list
 from ambient_ray.tracking import TrackingStore, check_tracking, resolve_store
 from ambient_ray.training import TrainSettings
 from ambient_ray.training.settings import NETWORK_SETTINGS
@@ -30,6 +31,7 @@ from .checks import (
     lock_study,
 )
 from .configuration import Configuration
+from .images import divide_images, read_images
 
 #: Settings that the search sets itself, so that no space may.
 _NOT_SEARCHED = frozenset(
@@ -122,13 +124,8 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
     store = resolve_store(config.tracking.uri, config.output_dir)
     check_writable(config.folder)
     lock = None if config.dry_run else lock_study(config.folder)
-    images = load_images(
-        config.dataset.source,
-        resolution=config.dataset.resolution,
-        skip_broken=config.dataset.skip_broken,
-        channels=config.dataset.channels,
-    )
-    subsets = split(images, config.dataset.n_train, seed=config.seed)
+    images = read_images(config)
+    subsets = divide_images(config, images)
     check_tracking(store.uri)
     extractor = _extractor(config, images)
     backbone = network(config, images.shape[-1])
@@ -246,11 +243,13 @@ def _identity(
     flat: dict[str, Any] = {
         "dataset.content": images.content_hash,
         "dataset.n_train": config.dataset.n_train,
+        "dataset.subset": None if config.dataset.subset is None else read_list(config.dataset.subset).sha256,
         "seed": config.seed,
         "search_space": space.name,
         "evaluation.features": extractor.name,
         "evaluation.weight_hash": extractor.weight_hash,
         "evaluation.reference": config.evaluation.reference,
+        "evaluation.heldout": config.evaluation.heldout,
         "evaluation.fidelity": objectives.fidelity,
         "evaluation.memorization": objectives.memorization,
         "evaluation.delta": config.evaluation.delta,
