@@ -15,6 +15,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 BLOCK_BYTES = 2**24  # of images read at a time, where all of them are
+READ_AROUND = 2**21  # what a system may load with a single image of a mapped file: its largest page
 
 
 def blocks(images: Images) -> Iterator[tuple[int, Images]]:
@@ -54,7 +55,7 @@ def take(images: Images, where: NDArray[np.int64]) -> Images:
     if _mapping(images) is None:
         return np.asarray(images)[where]
     taken = np.empty((len(where), *images.shape[1:]), dtype=np.uint8)
-    rows = rows_a_block(images)
+    rows = max(1, BLOCK_BYTES // (images[:1].nbytes + READ_AROUND))
     for start in range(0, len(where), rows):
         taken[start : start + rows] = images[where[start : start + rows]]
         let_go(images)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BrokenFileError, MixedChannelsError, MixedSizesError, NoImagesError
-from ..image_set import ImageSet, let_go
+from ..image_set import ImageSet, let_go, rows_a_block
 from ..picture import Fit, decode, picture_formats
 from .layout import Layout
 
@@ -55,6 +55,7 @@ def read_pictures(source: PictureSource, fit: Fit, *, skip_broken: bool) -> Imag
     broken: dict[int, BrokenFileError] = {}
     first = _first_picture(source, fit, formats, broken, skip_broken=skip_broken)
     images = fit.allocate((len(names), *first.pixels.shape))
+    rows = rows_a_block(images)
 
     def read_chunk(start: int) -> list[tuple[int, BrokenFileError]]:
         found = []
@@ -65,7 +66,8 @@ def read_pictures(source: PictureSource, fit: Fit, *, skip_broken: bool) -> Imag
                 continue
             _check_shape(source, first, names[index], pixels)
             images[index] = pixels
-        let_go(images)
+            if index % rows == 0:
+                let_go(images)
         return found
 
     images[first.index] = first.pixels
