@@ -29,7 +29,7 @@ AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 
 class DatasetConfig(_Section):
-    """Which images: a built-in set by `name`, or a folder, zip, .npz or IDX file by `path`."""
+    """Which images: a set by `name`, or a folder, zip or file of arrays by `path`; and how they are read."""
 
     name: str | None = None
     path: str | None = None
@@ -37,11 +37,14 @@ class DatasetConfig(_Section):
     channels: Literal[1, 3] | None = None
     n_train: int = Field(ge=1)
     skip_broken: bool = False
+    labels: Literal["auto", "folders", "none"] = "auto"
+    memory_map: bool = False
+    subset: AbsolutePath | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> "DatasetConfig":
         if self.path is None and self.name is None:
-            raise ValueError("set dataset.path to a folder, zip, .npz or IDX file, or dataset.name to a built-in set")
+            raise ValueError("set dataset.path to a folder, zip or file of arrays, or dataset.name to a built-in set")
         return self
 
     @property
@@ -55,6 +58,7 @@ class EvaluationConfig(_Section):
 
     features: str | dict[str, Any] = "auto"
     reference: str = "heldout"  # or full, train, or the path of any other set
+    heldout: int | None = Field(None, ge=2)
     samples: int = Field(ge=16)
     sample_steps: int = Field(18, ge=2)
     sample_batch: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from ambient_ray.data import ImageSet, Split, load_images, noise_bank, split
+from ambient_ray.data import ImageSet, Split, noise_bank
+from ambient_ray.data.subsets import read_list
 from ambient_ray.tracking import TrackingStore, check_tracking, resolve_store
 from ambient_ray.training import TrainSettings
 from ambient_ray.training.settings import NETWORK_SETTINGS
@@ -29,8 +30,8 @@ from .checks import (
     check_writable,
     lock_study,
 )
-from .command import ConfigurationError
 from .configuration import Configuration
+from .images import divide_images, other_reference, read_images
 
 #: Settings that the search sets itself, so that no space may.
 _NOT_SEARCHED = frozenset(
@@ -125,14 +126,9 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
     store = resolve_store(config.tracking.uri, config.output_dir)
     check_writable(config.folder)
     lock = None if config.dry_run else lock_study(config.folder)
-    images = load_images(
-        config.dataset.source,
-        resolution=config.dataset.resolution,
-        skip_broken=config.dataset.skip_broken,
-        channels=config.dataset.channels,
-    )
-    subsets = split(images, config.dataset.n_train, seed=config.seed)
-    other = _other_reference(config, images)
+    images = read_images(config)
+    subsets = divide_images(config, images)
+    other = other_reference(config, images)
     check_tracking(store.uri)
     extractor = _extractor(config, images)
     backbone = network(config, images.shape[-1])
@@ -210,19 +206,6 @@ def _warm_start(config: Configuration, space: Space, objectives: Objectives) -> 
         raise WarmStartError(f"warm_start={given}: {error}") from error
 
 
-def _other_reference(config: Configuration, images: ImageSet) -> ImageSet | None:
-    """The images at evaluation.reference, where that is a path, brought to the study's resolution and channels."""
-    given = config.evaluation.reference
-    if config.reference != "other":
-        return None
-    if not Path(given).expanduser().exists():
-        raise ConfigurationError(
-            f"evaluation.reference={given} is neither heldout, full or train nor a path that exists"
-        )
-    channels, height, _ = images.shape
-    return load_images(given, resolution=height, channels=1 if channels == 1 else 3, skip_broken=False)
-
-
 def _extractor(config: Configuration, images: ImageSet) -> Any:
     from ambient_ray.evaluation import build_extractor
 
@@ -265,11 +248,13 @@ def _identity(
     flat: dict[str, Any] = {
         "dataset.content": images.content_hash,
         "dataset.n_train": config.dataset.n_train,
+        "dataset.subset": None if config.dataset.subset is None else read_list(config.dataset.subset).sha256,
         "seed": config.seed,
         "search_space": space.name,
         "evaluation.features": extractor.name,
         "evaluation.weight_hash": extractor.weight_hash,
         "evaluation.reference": config.reference if other is None else other.content_hash,
+        "evaluation.heldout": config.evaluation.heldout,
         "evaluation.fidelity": objectives.fidelity,
         "evaluation.memorization": objectives.memorization,
         "evaluation.delta": config.evaluation.delta,

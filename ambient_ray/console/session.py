@@ -18,6 +18,7 @@ from .checks import augmentation
 from .closing import draw_front, print_closing
 from .configuration import Configuration
 from .estimate import print_estimate, replicas_planned
+from .images import publish_subset
 from .preparation import Prepared, bank_for, cores, network_imports, prepare
 from .progress import Progress
 from .recording import Tracked, record_conclusion, start_recording
@@ -91,6 +92,7 @@ def announce(prepared: Prepared) -> None:
 def search(prepared: Prepared) -> int:
     """Run the search to its end, confirm its best and report. Returns the exit code: 0, or 130 after Ctrl-C."""
     config, console, recorder = prepared.config, terminal(), StudyRecorder(prepared.store)
+    publish_subset(config, prepared.images, prepared.subsets)
     finished, registration = False, None
     try:
         finished = _run_trials(prepared, recorder, console)
@@ -164,7 +166,8 @@ def _data_bytes(prepared: Prepared) -> int:
     """Roughly what `_shared` puts into the object store: images, noise bank, features of up to 2,048 float32."""
     noises = 1 if prepared.settings.noise_draws == "inf" else int(prepared.settings.noise_draws)
     per_image = int(prepared.images.images[0].nbytes)
-    return 2 * len(prepared.images) * (per_image + 8192) + 4 * noises * len(prepared.subsets.train) * per_image
+    real = len(prepared.subsets.train) + len(prepared.subsets.heldout)
+    return 2 * real * (per_image + 8192) + 4 * noises * len(prepared.subsets.train) * per_image
 
 
 def _shared(prepared: Prepared, say: Callable[[str], None]) -> dict[str, Any]:

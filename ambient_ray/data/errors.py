@@ -34,7 +34,7 @@ class BrokenFileError(UserError):
 
 
 class BadContentsError(UserError):
-    """A readable array file (.npz, IDX, CIFAR-10) whose contents are not images and labels as expected."""
+    """A readable array file (.npy, .npz, IDX, CIFAR) whose contents are not images and labels as expected."""
 
 
 class MixedLayoutError(UserError):
@@ -50,7 +50,19 @@ class MixedSizesError(UserError):
 
 
 class ChecksumError(UserError):
-    """An archive that is not the published one, byte for byte."""
+    """A file that is not the published one, byte for byte."""
+
+
+class FetchError(UserError):
+    """A published file that cannot be fetched: no connection, a refusing server, a read-only folder."""
+
+
+class TooLargeError(UserError):
+    """Images that this machine's memory does not hold, without `memory_map`."""
+
+
+class SubsetError(UserError):
+    """A published subset that was changed, is none, or is of other images than those given."""
 
 
 class BadOptionError(UserError):

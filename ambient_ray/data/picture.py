@@ -12,13 +12,16 @@ Decisions, in the order in which they are applied:
 """
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
-from .errors import BadOptionError
+from .errors import BadOptionError, TooLargeError
+from .image_set import blocks, let_go
 
 WHITE = (255, 255, 255, 255)
 ORIENTATION = 0x0112
@@ -31,12 +34,32 @@ COMMON_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 REFUSED_FORMATS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "IPTC"})
 
 
+Allocate = Callable[[tuple[int, ...]], NDArray[np.uint8]]
+
+
+def in_memory(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """An array for images of this shape [N,H,W,C]. Raises TooLargeError where the machine has less memory."""
+    needed, memory = int(np.prod(shape, dtype=object)), psutil.virtual_memory().total
+    if needed > memory:
+        count, height, width, _ = shape
+        raise TooLargeError(
+            f"{count:,} images of {width}x{height} take {needed / 1e9:,.1f} GB and this machine has "
+            f"{memory / 1e9:,.1f}: set dataset.memory_map=true and evaluation.heldout=10000, or a smaller "
+            "dataset.resolution"
+        )
+    return np.empty(shape, dtype=np.uint8)
+
+
 @dataclass(frozen=True)
 class Fit:
-    """What every image is brought to: side of the square, and 1 or 3 channels; None keeps what it has."""
+    """What every image is brought to: side of the square, and 1 or 3 channels; None keeps what it has.
+
+    allocate: makes the array that a reader puts the images into.
+    """
 
     resolution: int | None = None
     channels: int | None = None
+    allocate: Allocate = in_memory
 
     def __post_init__(self) -> None:
         """Refuse what is neither, naming the key."""
@@ -45,6 +68,11 @@ class Fit:
             raise BadOptionError(f"dataset.resolution={side}: expected a whole number of pixels, 1 or more")
         if self.channels not in (None, 1, 3) or isinstance(self.channels, bool):
             raise BadOptionError(f"dataset.channels={self.channels}: expected 1 (greyscale) or 3 (colour)")
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether images are kept as they are."""
+        return self.resolution is None and self.channels is None
 
 
 def picture_formats() -> tuple[str, ...]:
@@ -94,9 +122,11 @@ def fit_array(images: NDArray[np.uint8], fit: Fit) -> NDArray[np.uint8]:
     wanted = (fit.resolution or height, fit.resolution or width, fit.channels or channels)
     if wanted == (height, width, channels):
         return images
-    fitted = np.empty((count, *wanted), dtype=np.uint8)
-    for image, target in zip(images, fitted, strict=True):
-        target[:] = fit_picture(Image.fromarray(image[:, :, 0] if channels == 1 else image), fit)
+    fitted = fit.allocate((count, *wanted))
+    for start, block in blocks(images):
+        for image, target in zip(block, fitted[start : start + len(block)], strict=True):
+            target[:] = fit_picture(Image.fromarray(image[:, :, 0] if channels == 1 else image), fit)
+        let_go(fitted)
     return fitted
 
 

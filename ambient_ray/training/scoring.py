@@ -63,7 +63,7 @@ def study_scorer(
             device=device,
         )
         nearest = result.nearest
-        arrays = {
+        arrays: dict[str, npt.NDArray[Any]] = {
             "nearest_index": _of_study(nearest.index, data),
             "nearest_distance": nearest.distance,
             "ratio": nearest.ratio,

@@ -3,6 +3,7 @@
 import shlex
 import subprocess
 import sys
+from importlib import resources
 
 import pytest
 
@@ -10,10 +11,12 @@ from ambient_ray.console.automatic import compiles, network
 from ambient_ray.console.command import ConfigurationError, load
 from ambient_ray.console.configuration import validate
 from ambient_ray.console.preparation import train_settings
+from ambient_ray.data import BUILT_IN
 from ambient_ray.training import compiling
 from ambient_ray.tuning.space import Choice, Space
 
-PRESETS = ("digits", "fashion", "cifar10", "tiny_imagenet", "ffhq64", "ffhq64_paper")
+NAMED = ("digits", "fashion_mnist", "cifar10", "cifar100", "tiny_imagenet")
+PAPER = {"cifar10": 32, "cifar100": 32, "fashion_mnist": None, "tiny_imagenet": 64, "ffhq64": 64}
 
 
 @pytest.mark.parametrize(
@@ -29,7 +32,6 @@ PRESETS = ("digits", "fashion", "cifar10", "tiny_imagenet", "ffhq64", "ffhq64_pa
         ("trial.rungs=[3,2]", "trial.rungs: must be above 0 and strictly increasing"),
         ("trial.rung_values=[[fd]]", "rung_values must name the scores"),
         ("trial.workers=0", "trial.workers: input should be greater than or equal to 1, got 0"),
-        ("evaluation.reference=test", "evaluation.reference: input should be 'heldout', 'full' or 'train'"),
         ("dataset.name=null", "set dataset.path"),
         ("study=a/b", "study: "),
         ("dataset.path=[1", "no viable alternative"),
@@ -40,10 +42,55 @@ def test_bad_input_is_one_sentence(override, message):
         validate(load("search", [override]))
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+def presets():
+    folder = resources.files("ambient_ray.conf") / "preset"
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+@pytest.mark.parametrize("preset", presets())
 def test_every_preset_composes(preset):
-    config = validate(load("search", [f"+preset={preset}", *([] if preset == "digits" else ["dataset.path=/data"])]))
+    config = validate(load("search", [f"+preset={preset}", "dataset.path=/data"]))
     assert train_settings(config).rungs == tuple(config.trial.rungs)
+    assert config.study == preset
+
+
+@pytest.mark.parametrize("preset", NAMED)
+def test_named_sets_need_no_path(preset):
+    """By its name, the set is the one of the preset; where a path is given, it is read instead."""
+    for name in {preset, f"{preset}_paper"} & set(presets()):
+        config = validate(load("search", [f"+preset={name}"]))
+        assert config.dataset.source == preset
+        assert preset in BUILT_IN
+        assert validate(load("search", [f"+preset={name}", "dataset.path=/data"])).dataset.source == "/data"
+    assert validate(load("search", [f"dataset={preset}"])).dataset.source == preset
+
+
+def test_faces_need_a_path():
+    for preset in ("ffhq64", "ffhq64_paper"):
+        with pytest.raises(ConfigurationError, match=r"dataset\.path"):
+            load("search", [f"+preset={preset}"])
+
+
+@pytest.mark.parametrize(("preset", "resolution"), PAPER.items())
+def test_paper_sizes_are_the_published_recipe(preset, resolution):
+    """SCIENCE.md 8: batch 256, Adam 1e-4 with L2 .01, 30,000 kimg, ramp 10,000 kimg, half-life 500 kimg, fp32."""
+    config = validate(load("search", [f"+preset={preset}_paper", "dataset.path=/data"]))
+    settings = train_settings(config)
+    assert (settings.batch_size, settings.lr, settings.weight_decay) == (256, 1e-4, 0.01)
+    assert (settings.optimizer, settings.precision) == ("adam", "fp32")
+    assert (settings.warmup_images, settings.ema_halflife_images) == (10_000_000, 500_000)
+    assert 30_000_000 <= settings.rungs[-1] < 30_001_000
+    assert settings.samples == 5000
+    assert settings.backbone["block_out_channels"][:2] == [128, 256]
+    assert settings.backbone["dropout"] == 0.05
+    assert config.dataset.resolution == resolution
+    scaled = validate(load("search", [f"+preset={preset}", "dataset.path=/data"]))
+    assert scaled.trial.rungs[-1] * 3 < settings.rungs[-1]
+
+
+def test_the_short_name_of_fashion_mnist_is_the_same_preset():
+    short, long = load("search", ["+preset=fashion"]), load("search", ["+preset=fashion_mnist"])
+    assert short == long | {"study": "fashion"}
 
 
 def test_the_digits_preset_is_the_default():

@@ -252,7 +252,7 @@ def test_nothing_to_read_says_what_was_found(make):
         load_images(make({"notes.txt": b"x"}))
     with pytest.raises(UnknownSourceError, match="neither a built-in data set") as caught:
         load_images(make({"cats/1.png": png()}, "other").parent / "missing")
-    assert "(digits)" in str(caught.value)
+    assert "(cifar10, cifar100, digits, fashion_mnist, tiny_imagenet)" in str(caught.value)
     assert "nor a path that exists" in str(caught.value)
 
 
@@ -265,7 +265,7 @@ def test_the_order_on_disk_does_not_matter(make):
 
 
 def test_unknown_names_and_empty_folders(tmp_path):
-    with pytest.raises(UnknownSourceError, match=r"'digitz' is neither a built-in data set \(digits\)"):
+    with pytest.raises(UnknownSourceError, match=r"'digitz' is neither a built-in data set \(cifar10, .*digits"):
         load_images("digitz")
     with pytest.raises(NoImagesError, match="holds no images, but nothing"):
         load_images(tmp_path)

@@ -1,4 +1,6 @@
-"""From raw arrays to an ImageSet: the checks that `.npz`, IDX and CIFAR-10 share."""
+"""From raw arrays to an ImageSet: the checks that `.npy`, `.npz`, IDX and CIFAR share."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +26,12 @@ def image_set_of_arrays(
     name: str,
     fit: Fit,
     class_names: tuple[str, ...] = (),
+    ids: Sequence[str] | None = None,
+    skipped: tuple[str, ...] = (),
 ) -> ImageSet:
     """uint8 [N,H,W] or [N,H,W,1 or 3] and integer labels [N], checked and fitted; `where` begins every error.
+
+    ids: None gives them their positions as ids.
 
     Raises BadContentsError, or NoImagesError for N = 0.
     """
@@ -40,12 +46,15 @@ def image_set_of_arrays(
         )
     if not len(images):
         raise NoImagesError(f"{where} holds no images: expected one or more")
+    if ids is not None and (len(ids) != len(images) or len(set(ids)) != len(ids)):
+        raise BadContentsError(f"{where} holds {len(images):,} images and {len(set(ids)):,} different ids")
     return ImageSet(
         images=fit_array(pixels, fit),
         labels=None if labels is None else _labels(labels, len(images), where, len(class_names) or MAX_CLASSES),
-        ids=index_ids(len(images)),
+        ids=index_ids(len(images)) if ids is None else list(ids),
         name=name,
         class_names=class_names,
+        skipped=skipped,
     )
 
 

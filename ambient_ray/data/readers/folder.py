@@ -7,11 +7,11 @@ from pathlib import Path
 from ..errors import NoImagesError, UnreadableFileError
 from ..image_set import ImageSet
 from ..picture import Fit, picture_suffixes
-from .layout import arrange, is_image_name
+from .layout import LabelSource, arrange, is_image_name
 from .pictures import PictureSource, read_pictures
 
 
-def read_folder(path: Path, fit: Fit, *, skip_broken: bool = False) -> ImageSet:
+def read_folder(path: Path, fit: Fit, *, skip_broken: bool = False, labels: LabelSource = "auto") -> ImageSet:
     """All pictures below a folder, symbolic links followed; ids are their paths inside it, always with "/".
 
     Raises NoImagesError, UnreadableFileError, MixedLayoutError, and what `read_pictures` raises.
@@ -33,7 +33,7 @@ def read_folder(path: Path, fit: Fit, *, skip_broken: bool = False) -> ImageSet:
             raise UnreadableFileError(f"{path / name} cannot be read: {error.strerror or error}") from error
 
     return read_pictures(
-        PictureSource(str(path), path.name, arrange(names, str(path)), read), fit, skip_broken=skip_broken
+        PictureSource(str(path), path.name, arrange(names, str(path), labels), read), fit, skip_broken=skip_broken
     )
 
 

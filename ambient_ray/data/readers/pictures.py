@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BrokenFileError, MixedChannelsError, MixedSizesError, NoImagesError
-from ..image_set import ImageSet
+from ..image_set import ImageSet, let_go, rows_a_block
 from ..picture import Fit, decode, picture_formats
 from .layout import Layout
 
@@ -54,7 +54,8 @@ def read_pictures(source: PictureSource, fit: Fit, *, skip_broken: bool) -> Imag
     names, formats = source.layout.names, picture_formats()
     broken: dict[int, BrokenFileError] = {}
     first = _first_picture(source, fit, formats, broken, skip_broken=skip_broken)
-    images = np.empty((len(names), *first.pixels.shape), dtype=np.uint8)
+    images = fit.allocate((len(names), *first.pixels.shape))
+    rows = rows_a_block(images)
 
     def read_chunk(start: int) -> list[tuple[int, BrokenFileError]]:
         found = []
@@ -65,6 +66,8 @@ def read_pictures(source: PictureSource, fit: Fit, *, skip_broken: bool) -> Imag
                 continue
             _check_shape(source, first, names[index], pixels)
             images[index] = pixels
+            if index % rows == 0:
+                let_go(images)
         return found
 
     images[first.index] = first.pixels

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from ..errors import BadContentsError, BrokenFileError, NoImagesError, UnreadableFileError
 from ..image_set import ImageSet
 from ..picture import Fit, picture_suffixes
-from .layout import arrange, is_image_name
+from .layout import LabelSource, arrange, is_image_name
 from .pictures import ADVICE, PictureSource, read_pictures
 
 MAX_BYTES = 2**29  # one picture, unpacked: above it is no picture but an archive made to exhaust memory
@@ -28,7 +28,9 @@ DAMAGE = (
 )
 
 
-def read_zip(path: Path, fit: Fit, *, inside: str = "", skip_broken: bool = False) -> ImageSet:
+def read_zip(
+    path: Path, fit: Fit, *, inside: str = "", skip_broken: bool = False, labels: LabelSource = "auto"
+) -> ImageSet:
     """All pictures of a zip, or of the folder `inside` it ("train"); ids are their paths inside.
 
     Raises BrokenFileError if the zip itself is damaged, BadContentsError if it is encrypted or names a file
@@ -39,7 +41,9 @@ def read_zip(path: Path, fit: Fit, *, inside: str = "", skip_broken: bool = Fals
         entries = _entries(archive, path, inside)
         if not entries:
             raise NoImagesError(_nothing(archive, where, inside))
-        source = PictureSource(where, _name(path, inside), arrange(entries, where), _reader(archive, where, entries))
+        source = PictureSource(
+            where, _name(path, inside), arrange(entries, where, labels), _reader(archive, where, entries)
+        )
         return read_pictures(source, fit, skip_broken=skip_broken)
 
 
