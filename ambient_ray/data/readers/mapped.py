@@ -101,7 +101,7 @@ def _write(read: Callable[[Allocate], ImageSet], folder: Path) -> None:
 
     def allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
         image_file = folder / IMAGES
-        allocated.append(np.lib.format.open_memmap(image_file, mode="w+", dtype=np.uint8, shape=shape))  # type: ignore[no-untyped-call]
+        allocated.append(np.lib.format.open_memmap(image_file, mode="w+", dtype=np.uint8, shape=shape))
         return allocated[-1]
 
     found = read(allocate)
