@@ -9,7 +9,7 @@ import numpy.typing as npt
 from .arrays import Floats
 from .errors import FeatureShapeError, IncomparableScoresError, TooFewImagesError
 from .estimate import Estimate
-from .extractors import Extractor, Fact
+from .extractors import Extractor, Fact, device_of
 from .fidelity import GaussianStatistics, frechet_distance, kernel_distance
 from .manifold import NEIGHBOURS, manifold_scores
 from .memorization import S_TAU_THRESHOLDS, copied_share, similarity_share
@@ -91,8 +91,9 @@ def evaluate(
     _check(samples, extractor, references, settings)
     chosen = references.settings
     features = extractor(samples)
-    pixels = two_nearest(samples, references.train_images, mirror=chosen.mirror, shift=chosen.shift)
-    similar_index, similarity = nearest_cosine(features, references.train_features)
+    device = device_of(extractor)
+    pixels = two_nearest(samples, references.train_images, mirror=chosen.mirror, shift=chosen.shift, device=device)
+    similar_index, similarity = nearest_cosine(features, references.train_features, device=device)
     nearest = Nearest(pixels.index[:, 0], pixels.distance[:, 0], pixels.ratio, similar_index, similarity)
     values = _fidelity(features, references) | _memorization(nearest, references)
     return Scores(values, _facts(len(samples), extractor, references, seeds or {}), nearest)
