@@ -1,5 +1,6 @@
 """Scores of generated images: fidelity, memorization, their intervals, and whether two may be compared."""
 
+from .comparison import Comparison, compare_many, compare_shares, holm
 from .errors import (
     BrokenFeatureCacheError,
     EvaluationSettingsError,
@@ -37,6 +38,7 @@ __all__ = [
     "S_TAU_THRESHOLDS",
     "BrokenFeatureCacheError",
     "CachedExtractor",
+    "Comparison",
     "Estimate",
     "EvaluationSettings",
     "EvaluationSettingsError",
@@ -61,12 +63,15 @@ __all__ = [
     "build_extractor",
     "calibrated_tau",
     "comparable",
+    "compare_many",
+    "compare_shares",
     "copied_share",
     "denoising_gap",
     "denoising_losses",
     "evaluate",
     "fidelity_key",
     "frechet_distance",
+    "holm",
     "kernel_distance",
     "manifold_scores",
     "memorized_fraction",

@@ -107,7 +107,7 @@ def test_the_size_of_blocks_changes_nothing(monkeypatch):
 def test_bytes_are_compared_as_numbers():
     rng = np.random.default_rng(5)
     queries, train = (rng.integers(0, 256, size=(n, 4, 4, 1), dtype=np.uint8) for n in (60, 80))
-    index, distance = exactly(queries.reshape(60, -1), train.reshape(80, -1).astype(np.float64))
+    _, distance = exactly(queries.reshape(60, -1), train.reshape(80, -1).astype(np.float64))
     found = two_nearest(queries, train)
     np.testing.assert_allclose(found.distance, distance, rtol=1e-12)
     assert memorized_fraction(np.concatenate([train, queries]), train).value == pytest.approx(80 / 140, abs=0.02)
@@ -184,7 +184,6 @@ def test_memory_is_one_copy_of_the_training_set_and_blocks(find, n, m):
     run = subprocess.run(
         [sys.executable, "-c", GROWTH, find, str(n), str(m)], capture_output=True, text=True, timeout=120, check=True
     )
-
     assert json.loads(run.stdout) < m * 1536 * 4 / 2**20 + 150
 
 
