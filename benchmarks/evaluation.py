@@ -1,12 +1,13 @@
 """What scoring costs: the Frechet distance against scipy's sqrtm, nearest neighbours against their bare product.
 
-    python benchmarks/evaluation.py [--quick]
+    python benchmarks/evaluation.py [--quick | --full]
 
 `frechet_vs_sqrtm`: two covariance matrices of d = 2,048 (from 10,000 images each) are given; scipy's way is the trace
 of `sqrtm(C1 @ C2)`, ours their factors and singular values. `frechet_small_n_vs_sqrtm`: 1,000 images of either set,
 from features to distance on both sides, moments included. Both must agree to 1e-6. `neighbours_vs_matmul`:
-`two_nearest` over `queries @ train.T` alone, in float32 and blocks of the same size; 1 is the floor. On the clock, with
-all cores of the machine: run it on a quiet one. `share_of_training`: seconds of sampling and scoring over those of the
+`two_nearest` over `queries @ train.T` alone, in float32 and blocks of 1,000 queries; 1 is the floor, and the same is
+printed of `nearest_cosine`, and of faiss's IndexFlatL2 where that is installed. --full adds 50,000 among 50,000, with
+the peak of memory beside the inputs (Linux). On the clock, with all cores of the machine: run it on a quiet one. `share_of_training`: seconds of sampling and scoring over those of the
 training before them, at the second rung of the default search's DDPM (a first one compiles), in this process on one
 core. The last line printed is one JSON object.
 """
@@ -26,7 +27,7 @@ import torch
 from ambient_ray.console.command import load
 from ambient_ray.console.configuration import validate
 from ambient_ray.console.preparation import prepare
-from ambient_ray.evaluation import GaussianStatistics, References, frechet_distance, neighbours, two_nearest
+from ambient_ray.evaluation import GaussianStatistics, References, frechet_distance, nearest_cosine, two_nearest
 from ambient_ray.training import TrainingData, World
 from ambient_ray.training.loop import run_trial
 
@@ -34,6 +35,7 @@ from ambient_ray.training.loop import run_trial
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="d = 512, fewer images: under 60 s")
+    parser.add_argument("--full", action="store_true", help="and neighbours of 50,000 among 50,000: minutes more")
     options = parser.parse_args()
     d, many, few, size = (512, 2500, 250, 2000) if options.quick else (2048, 10000, 1000, 20000)
     result = {
@@ -42,6 +44,8 @@ def main():
         "neighbours_vs_matmul": nearest(size, 1536, repeats=3),
         "share_of_training": share(),
     }
+    if options.full:
+        at_scale(50000, 1536)
     print(json.dumps(result))
 
 
@@ -99,15 +103,52 @@ def nearest(n, d, repeats):
     a, b = torch.from_numpy(queries), torch.from_numpy(train)
 
     def product():
-        return sum(float((block @ b.T)[0, 0]) for block in a.split(max(1, neighbours._BLOCK_VALUES // n)))
+        return sum(float((block @ b.T)[0, 0]) for block in a.split(1000))
 
     product()
+    by_faiss = faiss_search(train, queries)
     ratios = []
     for _ in range(repeats):
         bare, ours = timed(product, 1)[1], timed(lambda: two_nearest(queries, train), 1)[1]
         ratios.append(ours / bare)
-        print(f"two nearest of {n:,} among {n:,}, d = {d:,}: {ours:.2f} s, the product alone {bare:.2f} s", flush=True)
+        angle = timed(lambda: nearest_cosine(queries, train), 1)[1]
+        rival = f", faiss {timed(by_faiss, 1)[1]:.2f} s" if by_faiss else ""
+        print(f"two nearest of {n:,} among {n:,}, d = {d:,}: {ours:.2f} s, the product alone {bare:.2f} s", end="")
+        print(f", nearest in angle {angle:.2f} s{rival}", flush=True)
     return round(statistics.median(ratios), 2)
+
+
+def faiss_search(train, queries):
+    """The same search by faiss; None where it is not installed."""
+    try:
+        import faiss
+    except ModuleNotFoundError:
+        return None
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    index = faiss.IndexFlatL2(train.shape[1])
+    index.add(train)
+    return lambda: index.search(queries, 2)
+
+
+def at_scale(n, d):
+    """Prints seconds and memory of one search in either way; float32 features made in blocks, so that none is copied."""
+    rng = np.random.default_rng(4)
+    train, queries = (np.empty((n, d), dtype=np.float32) for _ in range(2))
+    for values in (train, queries):
+        for start in range(0, n, 1000):
+            rng.standard_normal(out=values[start : start + 1000], dtype=np.float32)
+    for find in (two_nearest, nearest_cosine):
+        before = memory("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        seconds = timed(lambda find=find: find(queries, train), 1)[1]
+        grown = memory("VmHWM") - before
+        print(f"{find.__name__} of {n:,} among {n:,}, d = {d:,}: {seconds:.0f} s, {grown:,.0f} MiB", flush=True)
+
+
+def memory(name):
+    """MiB of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
 class Keep:

@@ -1,5 +1,6 @@
 """Scores of generated images: fidelity, memorization, their intervals, and whether two may be compared."""
 
+from .comparison import Comparison, compare_many, compare_shares, holm
 from .errors import (
     BrokenFeatureCacheError,
     EvaluationSettingsError,
@@ -47,6 +48,7 @@ __all__ = [
     "S_TAU_THRESHOLDS",
     "BrokenFeatureCacheError",
     "CachedExtractor",
+    "Comparison",
     "Estimate",
     "EvaluationSettings",
     "EvaluationSettingsError",
@@ -71,6 +73,8 @@ __all__ = [
     "build_extractor",
     "calibrated_tau",
     "comparable",
+    "compare_many",
+    "compare_shares",
     "copied_share",
     "denoising_gap",
     "denoising_losses",
@@ -79,6 +83,7 @@ __all__ = [
     "frechet_distance",
     "frechet_estimate",
     "frechet_limit",
+    "holm",
     "kernel_distance",
     "manifold_scores",
     "memorized_fraction",

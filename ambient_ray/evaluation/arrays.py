@@ -20,12 +20,14 @@ def as_array(values: Array) -> npt.NDArray[Any]:
     return np.asarray(values)
 
 
-def as_features(values: Array, name: str = "features", *, at_least: int = 1) -> npt.NDArray[Any]:
+def as_features(
+    values: Array, name: str = "features", *, at_least: int = 1, bytes_too: bool = False
+) -> npt.NDArray[Any]:
     """`values` as a finite matrix [N, d] of float32 or float64.
 
     More than two axes are flattened: images [N,H,W,C] or [N,C,H,W] become [N, H*W*C]. Integers become
-    float32 (exact for uint8). Raises FeatureShapeError (fewer than two axes, no feature), TooFewImagesError
-    (N < at_least), NonFiniteFeaturesError.
+    float32 (exact for uint8, which bytes_too=True leaves as it is). Raises FeatureShapeError (fewer than two
+    axes, no feature), TooFewImagesError (N < at_least), NonFiniteFeaturesError.
     """
     array = as_array(values)
     if array.ndim < 2:
@@ -35,6 +37,8 @@ def as_features(values: Array, name: str = "features", *, at_least: int = 1) -> 
     matrix = array.reshape(len(array), int(np.prod(array.shape[1:])))
     if matrix.shape[1] == 0:
         raise FeatureShapeError(f"{name}: each image has no value at all (shape {array.shape}).")
+    if bytes_too and matrix.dtype == np.uint8:
+        return matrix
     if matrix.dtype not in (np.float32, np.float64):
         matrix = matrix.astype(np.float32)
     if not np.isfinite(matrix).all():
@@ -45,7 +49,7 @@ def as_features(values: Array, name: str = "features", *, at_least: int = 1) -> 
     return matrix
 
 
-def same_width(a: npt.NDArray[Any], b: npt.NDArray[Any], names: str) -> None:
+def same_width(a: Array, b: Array, names: str) -> None:
     """Raise FeatureShapeError unless both [N, d] matrices have one d."""
     if a.shape[1] != b.shape[1]:
         raise FeatureShapeError(

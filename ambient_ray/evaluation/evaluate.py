@@ -9,7 +9,7 @@ import numpy.typing as npt
 from .arrays import Floats
 from .errors import FeatureShapeError, IncomparableScoresError, TooFewImagesError
 from .estimate import Z_95, Estimate
-from .extractors import Extractor, Fact
+from .extractors import Extractor, Fact, device_of
 from .fidelity import NEIGHBOURS, frechet_estimate, frechet_limit, kernel_distance, manifold_scores
 from .memorization import S_TAU_THRESHOLDS, copied_share, similarity_share
 from .neighbours import nearest_cosine, two_nearest
@@ -89,8 +89,9 @@ def evaluate(
     _check(samples, extractor, references, settings)
     chosen = references.settings
     features = extractor(samples)
-    pixels = two_nearest(samples, references.train_images, mirror=chosen.mirror, shift=chosen.shift)
-    similar_index, similarity = nearest_cosine(features, references.train_features)
+    device = device_of(extractor)
+    pixels = two_nearest(samples, references.train_images, mirror=chosen.mirror, shift=chosen.shift, device=device)
+    similar_index, similarity = nearest_cosine(features, references.train_features, device=device)
     nearest = Nearest(pixels.index[:, 0], pixels.distance[:, 0], pixels.ratio, similar_index, similarity)
     values = _fidelity(features, references) | _memorization(nearest, references)
     return Scores(values, _facts(len(samples), extractor, references, seeds or {}), nearest, features)

@@ -125,6 +125,15 @@ def on_device(extractor: Extractor, device: str | torch.device) -> Extractor:
     return moved
 
 
+def device_of(extractor: Extractor) -> torch.device:
+    """Where neighbours among an extractor's features are looked for: on its own device, else on the processor.
+
+    Not on Apple's MPS, which lacks float64.
+    """
+    device = torch.device(getattr(extractor, "device", None) or "cpu")
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def build_extractor(
     name_or_config: str | Mapping[str, Any],
     *,

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from .extractors import Extractor, Fact, Features, Images
+from .extractors import Extractor, Fact, Features, Images, device_of
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +29,11 @@ class CachedExtractor:
         self.name: str = extractor.name
         self.weight_hash: str = extractor.weight_hash
         self.facts: Mapping[str, Fact] = extractor.facts
+
+    @property
+    def device(self) -> torch.device:
+        """Where the extractor inside computes."""
+        return device_of(self._extractor)
 
     def __call__(self, images: Images) -> Features:
         """Features float32 [N,d] of images uint8 [N,H,W,C]."""

@@ -1,6 +1,7 @@
 """Exact nearest neighbours by blocked matrix products: the two nearest in distance, the nearest in angle."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from .arrays import Array, Floats, as_array, as_features, augmented_orders, same_width
 from .errors import FeatureShapeError
 
-_BLOCK_VALUES = 1 << 22  # values of one block: 16 MiB in float32
-_FEW, _MANY = 4, 16  # candidates of a query whose distances are computed exactly, and of one for which few don't do
+_BLOCK_VALUES = 1 << 22  # values of one block on a processor: 16 MiB in float32
+_MOST_VALUES = 1 << 27  # and on a GPU with memory to spare, which smaller ones leave idle
+_KEYS = 1 << 14  # training images of one block: fewer make the product slow, more leave room for too few queries
+_FEW, _MANY = 4, 16  # candidates of a query that are compared exactly, and those of one for which few don't do
 
 
 @dataclass(frozen=True)
@@ -40,27 +43,29 @@ def two_nearest(
 
     A float32 matrix product finds 4 candidates a query; their distances are then computed directly in
     float64, so an exact copy has distance 0. If the product's rounding bound leaves open whether a fifth
-    image was nearer, the query is searched again with 16, and then in float64. Memory: a centred copy of the
-    training set and blocks of 16 MiB beside the inputs. Ties go to either.
+    image was nearer, the query is searched again with 16, and then in float64. Ties go to either.
+
+    Memory beside the inputs: one centred float32 copy of the training set, and on a processor less than 150 MiB of
+    blocks. On a GPU (device) the training set itself goes there as well, queries in blocks of up to 512 MiB.
     """
     _same_scale(queries, train)
     orders = augmented_orders(train, mirror=mirror, shift=shift, name="training images") if mirror or shift else []
-    matrix = as_features(train, "training images", at_least=2)
-    wanted = as_features(queries, "generated images")
-    same_width(wanted, matrix, "nearest neighbours")
-    target, rows = _tensor(matrix, device), _tensor(wanted, device)
+    target = _tensor(as_features(train, "training images", at_least=2, bytes_too=True)).to(device)
+    rows = _tensor(as_features(queries, "generated images", bytes_too=True))
+    same_width(rows, target, "nearest neighbours")
     # |q - t[order]| = |q[inverse] - t|: a variant of all training images is one of the query, which is smaller.
     variants = [torch.from_numpy(np.argsort(order)).to(device) for order in orders[1:]]
-    index = torch.empty(len(rows), 2, dtype=torch.int64, device=rows.device)
-    distance = torch.empty(len(rows), 2, dtype=torch.float64, device=rows.device)
-    open_rows = torch.arange(len(rows), device=rows.device)
+    index = torch.empty(len(rows), 2, dtype=torch.int64)
+    distance = torch.empty(len(rows), 2, dtype=torch.float64)
+    open_rows = torch.arange(len(rows))
     for dtype, kept in ((_product_type(), _FEW), (_product_type(), _MANY), (torch.float64, _MANY)):
         part = rows if len(open_rows) == len(rows) else rows[open_rows]
-        index[open_rows], distance[open_rows], certain = _search(part, target, variants, dtype, kept)
+        found = _search(part, target, variants, dtype, kept)
+        index[open_rows], distance[open_rows], certain = (values.cpu() for values in found)
         open_rows = open_rows[~certain]
         if not len(open_rows):
             break
-    return TwoNearest(index.cpu().numpy(), distance.cpu().numpy())
+    return TwoNearest(index.numpy(), distance.numpy())
 
 
 def _search(
@@ -70,40 +75,53 @@ def _search(
 
     variants: orders of the values, int64 [d], in which a query is looked for besides its own. kept: candidates.
     """
+    d, images = target.shape[1], len(target)
     # Centring shrinks the norms, and with them the cancellation in |x|^2 + |y|^2 - 2 <x, y>. The centre is a value of
     # this type, so that taking it from queries and keys rounds each of them once and moves none against another.
-    centre = target.mean(dim=0, dtype=torch.float64).to(dtype)
-    key = _centred(target, centre)
-    d, images = rows.shape[1], len(target)
-    squares = torch.cat([part.square().sum(dim=1) for part in torch.split(key, max(1, _BLOCK_VALUES // d))])
+    centre = (torch.stack([part.double().sum(dim=0) for part in _parts(target)]).sum(dim=0) / images).to(dtype)
+    key = _made(target, dtype, lambda part: _centred(part, centre))
+    squares = torch.cat([part.square().sum(dim=1) for part in _parts(key)])
     reach = squares.max().double().sqrt()
     kept = min(kept, images)
-    step = max(1, min(_BLOCK_VALUES // images, _BLOCK_VALUES // (kept * d)))
-    found_index, found_distance, found_certain = [], [], []
-    for block in torch.split(rows, step):
+    index = torch.empty(len(rows), 2, dtype=torch.int64, device=target.device)
+    distance = torch.empty(len(rows), 2, dtype=torch.float64, device=target.device)
+    certain = torch.ones(len(rows), dtype=torch.bool, device=target.device)
+    for at, block in _blocks(rows, target):
         query = _centred(block, centre)
-        scores = torch.addmm(squares, query, key.T, alpha=-2)
         norm = largest = query.square().sum(dim=1)
+
+        def scores(part: slice, block: torch.Tensor = block, query: torch.Tensor = query) -> torch.Tensor:
+            lowest = torch.addmm(squares[part], query, key[part].T, alpha=-2)
+            for order in variants:
+                moved = _centred(block[:, order], centre)
+                more = moved.square().sum(dim=1) - query.square().sum(dim=1)
+                other = torch.addmm(squares[part], moved, key[part].T, alpha=-2).add_(more[:, None])
+                lowest = torch.minimum(lowest, other, out=other)
+            return lowest
+
+        lowest, candidates = _lowest(scores, images, kept)
+        exact = torch.stack([_distance(block, target[column], variants) for column in candidates.T], dim=1)
         for order in variants:
-            query = _centred(block[:, order], centre)
-            own = query.square().sum(dim=1)
-            scores = torch.minimum(scores, torch.addmm(squares, query, key.T, alpha=-2) + (own - norm)[:, None])
-            largest = torch.maximum(largest, own)
-        lowest, candidates = scores.topk(kept, largest=False)
-        near, exactly = target[candidates].double(), block.double()
-        exact = (exactly[:, None] - near).square_().sum(-1).sqrt()
-        for order in variants:
-            exact = torch.minimum(exact, torch.linalg.vector_norm(exactly[:, order][:, None] - near, dim=-1))
+            largest = torch.maximum(largest, _centred(block[:, order], centre).square().sum(dim=1))
         best, place = exact.sort(dim=1)
-        found_index.append(candidates.gather(1, place[:, :2]))
-        found_distance.append(best[:, :2])
+        index[at], distance[at] = candidates.gather(1, place[:, :2]), best[:, :2]
+        if kept == images:
+            continue
         # With unit roundoff u = eps / 2: the product and both sums of squares are off by at most
         # gamma (|x| + |y|)^2, gamma = (d + 8) u (Higham 2002, 3.1), and the centred values by u each, which
         # moves a distance by less than 4 u (|x| + |y|)^2. Beyond twice that the order is certain.
         bound = (d + 8) * torch.finfo(dtype).eps * (largest.double().sqrt() + reach).square()
-        certain = lowest[:, -1].double() + norm.double() - bound >= best[:, 1].square()
-        found_certain.append(certain if kept < images else torch.ones_like(certain))
-    return torch.cat(found_index), torch.cat(found_distance), torch.cat(found_certain)
+        certain[at] = lowest[:, -1].double() + norm.double() - bound >= best[:, 1].square()
+    return index, distance, certain
+
+
+def _distance(block: torch.Tensor, near: torch.Tensor, variants: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Of each row [N, d], or its nearest variant, to one candidate [N, d], in float64: [N]."""
+    rows, near = block.double(), near.double()
+    squares = (rows - near).square_().sum(dim=1)
+    for order in variants:
+        squares = torch.minimum(squares, (rows[:, order] - near).square_().sum(dim=1))
+    return squares.sqrt()
 
 
 def _centred(values: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:
@@ -113,31 +131,122 @@ def _centred(values: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:
 
 
 def nearest_cosine(
-    queries: Array, train: Array, *, device: str | torch.device = "cpu"
+    queries: Array, train: Array, *, mirrored: Array | None = None, device: str | torch.device = "cpu"
 ) -> tuple[npt.NDArray[np.int64], Floats]:
     """The training feature of highest cosine to each query: index int64 [N], cosine float64 [N] in [-1, 1].
 
-    queries [N, d], train [M, d], M >= 1; more axes are flattened. A zero vector has cosine 0 with
-    everything. The winner is found in float32 blocks and its cosine computed in float64, so a copy has 1 up
-    to 1e-15.
+    queries [N, d], train [M, d], M >= 1; more axes are flattened. mirrored [M, d]: the features of the training
+    images' mirror images, in the same order; the cosine to a training image is then the higher of that to it and to
+    its mirror image, at the cost of a second search. A zero vector has cosine 0 with everything.
+
+    A float32 matrix product finds 4 candidates a query, and their cosines are computed in float64, so a copy has 1 up
+    to 1e-15, unless five training features agree to the product's rounding, about 1e-7: then it is that much less.
+    Memory as for `two_nearest`, with one normalised float32 copy (mirrored: two).
+
+    Raises FeatureShapeError (other widths; mirrored of another number than train), TooFewImagesError,
+    NonFiniteFeaturesError.
     """
-    _same_scale(queries, train)
-    wanted, matrix = as_features(queries, "generated features"), as_features(train, "training features")
-    same_width(wanted, matrix, "nearest neighbours")
-    rows, targets = (_unit(_tensor(values, device)) for values in (wanted, matrix))
-    dtype = _product_type()
-    keys = targets.to(dtype)
-    index, cosine = [], []
-    for block in torch.split(rows, max(1, _BLOCK_VALUES // len(keys))):
-        index.append((block.to(dtype) @ keys.T).argmax(dim=1))
-        cosine.append((block * targets[index[-1]]).sum(dim=1))
-    return torch.cat(index).cpu().numpy(), torch.cat(cosine).clamp(-1, 1).cpu().numpy()
+    sides = {"training features": train} | ({} if mirrored is None else {"mirrored training features": mirrored})
+    targets = []
+    for name, values in sides.items():
+        _same_scale(queries, values)
+        targets.append(_tensor(as_features(values, name)).to(device))
+    rows, images = _tensor(as_features(queries, "generated features")), len(targets[0])
+    if len(targets[-1]) != images:
+        raise FeatureShapeError(
+            f"There are {len(targets[-1])} mirrored training features for {images} training images; pass one for each."
+        )
+    for target in targets:
+        same_width(rows, target, "nearest neighbours")
+    keys = [_made(target, _product_type(), _unit) for target in targets]
+    found_index = torch.empty(len(rows), dtype=torch.int64, device=keys[0].device)
+    found_cosine = torch.empty(len(rows), dtype=torch.float64, device=keys[0].device)
+    for at, block in _blocks(rows, targets[0]):
+        query = _unit(block).neg_().to(keys[0].dtype)  # negative, so that the lowest product is the nearest
+
+        def scores(part: slice, query: torch.Tensor = query) -> torch.Tensor:
+            lowest = query @ keys[0][part].T
+            for key in keys[1:]:
+                other = query @ key[part].T
+                lowest = torch.minimum(lowest, other, out=other)
+            return lowest
+
+        candidates = _lowest(scores, images, min(_FEW, images))[1]
+        exact = torch.stack(
+            [
+                torch.stack([_cosine(block, target[column]) for target in targets]).amax(dim=0)
+                for column in candidates.T
+            ],
+            dim=1,
+        )
+        best, place = exact.max(dim=1, keepdim=True)
+        found_index[at], found_cosine[at] = candidates.gather(1, place)[:, 0], best[:, 0]
+    return found_index.cpu().numpy(), found_cosine.cpu().numpy()
 
 
 def _unit(values: torch.Tensor) -> torch.Tensor:
+    """float64 rows of norm 1; a zero row stays one."""
     values = values.double()
     norm = values.norm(dim=1, keepdim=True)
     return values / torch.where(norm > 0, norm, torch.ones_like(norm))
+
+
+def _cosine(block: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
+    """Of each row [N, d] with one candidate [N, d], in float64: [N]."""
+    rows, near = block.double(), near.double()
+    norms = rows.square().sum(dim=1).sqrt() * near.square().sum(dim=1).sqrt()
+    return ((rows * near).sum(dim=1) / torch.where(norms > 0, norms, torch.ones_like(norms))).clamp(-1, 1)
+
+
+def _lowest(scores: Callable[[slice], torch.Tensor], images: int, kept: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The `kept` lowest scores of each query, ascending, and whose they are: [N, kept] each.
+
+    scores: of a part of the training images, [N, part]; asked for part by part, so that memory does not grow with them.
+    """
+    values, indices = [], []
+    for start in range(0, images, _KEYS):
+        part = scores(slice(start, start + _KEYS))
+        value, index = part.topk(min(kept, part.shape[1]), largest=False)
+        values.append(value)
+        indices.append(index + start)
+    lowest, place = torch.cat(values, dim=1).topk(kept, largest=False)
+    return lowest, torch.cat(indices, dim=1).gather(1, place)
+
+
+def _blocks(rows: torch.Tensor, target: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Queries, which lie in host memory, on the device of the training images, as many at once as it takes.
+
+    With their place. What is found is written there: small arrays that outlived a block would lie between large ones
+    and keep their memory from the next block.
+    """
+    images, d = target.shape
+    room = _room(target.device)
+    step = max(1, min(room // min(images, _KEYS), room // (4 * d)))
+    for start in range(0, len(rows), step):
+        at = slice(start, start + step)
+        # From pinned memory a copy waits for no kernel, so that the device never waits for the host.
+        block = rows[at].pin_memory() if target.is_cuda else rows[at]
+        yield at, block.to(target.device, non_blocking=target.is_cuda)
+
+
+def _room(device: torch.device) -> int:
+    """Values of one block: on a GPU a sixteenth of its free memory in float32 (some ten blocks are held at once)."""
+    if device.type != "cuda":
+        return _BLOCK_VALUES
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(_BLOCK_VALUES, min(_MOST_VALUES, free // 64))
+
+
+def _parts(values: torch.Tensor) -> Sequence[torch.Tensor]:
+    return torch.split(values, max(1, _BLOCK_VALUES // (4 * values.shape[1])))
+
+
+def _made(values: torch.Tensor, dtype: torch.dtype, make: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """`make` of all rows, in one array of this type and no other of its size."""
+    result = torch.empty(values.shape, dtype=dtype, device=values.device)
+    for part, out in zip(_parts(values), _parts(result), strict=True):
+        out.copy_(make(part))
+    return result
 
 
 def _product_type() -> torch.dtype:
@@ -145,11 +254,14 @@ def _product_type() -> torch.dtype:
     return torch.float32 if torch.get_float32_matmul_precision() == "highest" else torch.float64
 
 
-def _tensor(values: npt.NDArray[np.float32 | np.float64], device: str | torch.device) -> torch.Tensor:
-    # Shared, read-only arrays (Ray's object store) are copied: torch would warn that it cannot guard them.
-    return torch.from_numpy(values if values.flags.writeable and values.flags.c_contiguous else values.copy()).to(
-        device
-    )
+def _tensor(values: npt.NDArray[np.uint8 | np.float32 | np.float64]) -> torch.Tensor:
+    """The array as a tensor on the processor, without a copy of it."""
+    if any(stride < 0 for stride in values.strides):  # which tensors don't have
+        values = values.copy()
+    with warnings.catch_warnings():
+        # Arrays in Ray's object store are read-only, which tensors can't be, and torch warns; nothing here writes.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(values)
 
 
 def _same_scale(a: Array, b: Array) -> None:

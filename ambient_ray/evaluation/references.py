@@ -7,12 +7,13 @@ from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from ambient_ray.data import ImageSet
 
 from .arrays import Floats
 from .errors import EvaluationSettingsError, FeatureShapeError, TooFewImagesError
-from .extractors import Extractor
+from .extractors import Extractor, device_of
 from .fidelity import NEIGHBOURS, GaussianStatistics, KernelStatistics, Manifold
 from .memorization import NULL_QUANTILE, calibrated_tau
 from .neighbours import nearest_cosine, two_nearest
@@ -124,8 +125,11 @@ class References:
             if images.shape != train.shape:
                 raise FeatureShapeError(f"The {name} images have shape {images.shape}, those of train {train.shape}.")
         features = _features_once(extractor, {name: images.images for name, images in sets.items()})
-        null_similarity = nearest_cosine(features["heldout"], features["train"])[1]
-        null_ratio = two_nearest(heldout.images, train.images, mirror=chosen.mirror, shift=chosen.shift).ratio
+        device = device_of(extractor)
+        null_similarity = nearest_cosine(features["heldout"], features["train"], device=device)[1]
+        null_ratio = two_nearest(
+            heldout.images, train.images, mirror=chosen.mirror, shift=chosen.shift, device=device
+        ).ratio
         tau, quantile = (chosen.tau, float("nan"))
         if tau is None:
             tau, quantile = calibrated_tau(null_similarity, chosen.null_quantile)
@@ -159,22 +163,25 @@ class References:
             f" numbers, or read {fidelity_key(self.extractor)}_inf and kid."
         )
 
-    def narrowed(self, rows: npt.NDArray[np.int64], train: ImageSet, heldout: ImageSet) -> Self:
+    def narrowed(
+        self, rows: npt.NDArray[np.int64], train: ImageSet, heldout: ImageSet, *, device: str | torch.device = "cpu"
+    ) -> Self:
         """The references of a model that trained on a part of the training images only.
 
         Copies are looked for among those alone, the null is what held-out images score against them, and the `train`
         statistics are theirs. What fidelity is measured against stays as it is (unless that is `train`).
 
         rows: int64 [n], their positions among the training images; train: these images, in that order; heldout: the
-        images that these references were built with. Raises TooFewImagesError (n < 3), EvaluationSettingsError
-        (built without narrow=True).
+        images that these references were built with; device: where neighbours are looked for. Raises TooFewImagesError
+        (n < 3), EvaluationSettingsError (built without narrow=True).
         """
         if self.heldout_features is None:
             raise EvaluationSettingsError("a trial's own n_train needs references that were built with narrow=True.")
         if len(rows) < 3:
             raise TooFewImagesError(f"The scores need at least 3 images in the train set, got {len(rows)}.")
         chosen, features = self.settings, self.train_features[rows]
-        null_similarity = nearest_cosine(self.heldout_features, features)[1]
+        null_similarity = nearest_cosine(self.heldout_features, features, device=device)[1]
+        pixels = two_nearest(heldout.images, train.images, mirror=chosen.mirror, shift=chosen.shift, device=device)
         tau, quantile = self.tau, self.tau_quantile
         if chosen.tau is None:
             tau, quantile = calibrated_tau(null_similarity, chosen.null_quantile)
@@ -184,7 +191,7 @@ class References:
             train_features=features,
             statistics={**self.statistics, "train": GaussianStatistics.of(features, "train features")},
             null_similarity=null_similarity,
-            null_ratio=two_nearest(heldout.images, train.images, mirror=chosen.mirror, shift=chosen.shift).ratio,
+            null_ratio=pixels.ratio,
             tau=tau,
             tau_quantile=quantile,
             train_hash=train.content_hash,

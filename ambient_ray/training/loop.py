@@ -142,7 +142,7 @@ class _Trial:
         workdir: Path,
         score: Scorer | None,
     ) -> None:
-        data = own_subset(settings, data, scored=score is None and world.rank == 0)
+        data = own_subset(settings, data, scored=score is None and world.rank == 0, device=world.device)
         self.settings, self.data, self.world, self.reporter, self.workdir = (
             settings,
             data,

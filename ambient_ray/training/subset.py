@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from .settings import TrainSettings
 from .trial import TrainingData, TrialInputError
 
 
-def own_subset(settings: TrainSettings, data: TrainingData, *, scored: bool = True) -> TrainingData:
+def own_subset(
+    settings: TrainSettings, data: TrainingData, *, scored: bool = True, device: str | torch.device = "cpu"
+) -> TrainingData:
     """The data that a trial with these settings reads: of n_train images where it has a number of its own.
 
     They are the training images that `split` draws for n_train, in the same order, so the same images as in a study of
@@ -18,6 +21,7 @@ def own_subset(settings: TrainSettings, data: TrainingData, *, scored: bool = Tr
     are looked for among the trial's own images alone.
 
     scored: whether this process scores samples; else the references are left out, as they cost seconds.
+    device: where the references look for neighbours.
     Raises TrialInputError when there are not as many images, or when the data lack the nested order.
     """
     n = settings.n_train
@@ -31,6 +35,6 @@ def own_subset(settings: TrainSettings, data: TrainingData, *, scored: bool = Tr
     train = data.train.subset(rows)
     references = None
     if scored and data.references is not None:
-        references = data.references.narrowed(rows, train, data.heldout)
+        references = data.references.narrowed(rows, train, data.heldout, device=device)
     bank = None if data.noise_bank is None else data.noise_bank[rows]
     return replace(data, train=train, noise_bank=bank, references=references, nested=None, rows=rows)
