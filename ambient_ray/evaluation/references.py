@@ -74,7 +74,8 @@ class References:
     of the chosen one; null_similarity and null_ratio [m]: cosine to the nearest training image and gap
     ratio of the held-out images; tau and tau_quantile: the threshold of S_tau and the null's quantile that
     it really estimates (nan for a tau that was given). heldout_features float32 [m,d]: kept where trials may train on
-    parts of the training set (`narrowed`), else None.
+    parts of the training set (`narrowed`), else None. mirrored_features float32 [n,d]: of the training images with left
+    and right swapped, where settings.mirror, else None: S_tau looks for copies of either.
     """
 
     settings: EvaluationSettings
@@ -92,6 +93,7 @@ class References:
     train_hash: str
     reference_hash: str
     heldout_features: npt.NDArray[np.float32] | None = None
+    mirrored_features: npt.NDArray[np.float32] | None = None
 
     @classmethod
     def build(
@@ -124,7 +126,11 @@ class References:
                 raise TooFewImagesError(f"The scores need at least 3 images in the {name} set, got {len(images)}.")
             if images.shape != train.shape:
                 raise FeatureShapeError(f"The {name} images have shape {images.shape}, those of train {train.shape}.")
-        features = _features_once(extractor, {name: images.images for name, images in sets.items()})
+        wanted = {name: images.images for name, images in sets.items()}
+        if chosen.mirror:
+            wanted["mirrored"] = train.images[:, :, ::-1]
+        features = _features_once(extractor, wanted)
+        mirrored = features.pop("mirrored", None)
         device = device_of(extractor)
         null_similarity = nearest_cosine(features["heldout"], features["train"], device=device)[1]
         null_ratio = two_nearest(

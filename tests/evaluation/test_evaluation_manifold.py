@@ -11,7 +11,6 @@ from ambient_ray.evaluation import (
     Manifold,
     NonFiniteFeaturesError,
     TooFewImagesError,
-    manifold,
     manifold_scores,
 )
 
