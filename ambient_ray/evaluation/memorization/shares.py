@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from .arrays import Array, Floats
-from .errors import EvaluationSettingsError, TooFewImagesError
-from .estimate import Estimate, share_of
-from .neighbours import nearest_cosine, two_nearest
+from ..arrays import Array, Floats
+from ..errors import EvaluationSettingsError, TooFewImagesError
+from ..estimate import Estimate, share_of
+from ..neighbours import nearest_cosine, two_nearest
 
 S_TAU_THRESHOLDS = (0.85, 0.875, 0.9)
 NULL_QUANTILE = 0.999
