@@ -1,5 +1,9 @@
 """How much of the training set a model hands out again, with intervals; every score runs on held-out images alike."""
 
+from .authenticity import authentic_share, training_radii
+from .partial import PARTIAL_AREA, PartialCopies, partial_copies
+from .penalty import mean_distance, memorization_informed
+from .reproducibility import reproducibility
 from .shares import (
     NULL_QUANTILE,
     S_TAU_THRESHOLDS,
@@ -9,13 +13,24 @@ from .shares import (
     nearest_similarity,
     similarity_share,
 )
+from .three_sample import Cells, data_copying
 
 __all__ = [
     "NULL_QUANTILE",
+    "PARTIAL_AREA",
     "S_TAU_THRESHOLDS",
+    "Cells",
+    "PartialCopies",
+    "authentic_share",
     "calibrated_tau",
     "copied_share",
+    "data_copying",
+    "mean_distance",
+    "memorization_informed",
     "memorized_fraction",
     "nearest_similarity",
+    "partial_copies",
+    "reproducibility",
     "similarity_share",
+    "training_radii",
 ]

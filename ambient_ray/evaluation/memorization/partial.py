@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .arrays import Floats
-from .errors import EvaluationSettingsError, FeatureShapeError, TooFewImagesError
-from .estimate import Estimate, share_of
-from .neighbours import two_nearest
+from ..arrays import Floats
+from ..errors import EvaluationSettingsError, FeatureShapeError, TooFewImagesError
+from ..estimate import Estimate, share_of
+from ..neighbours import two_nearest
 
 Images = npt.NDArray[np.uint8]
 #: Tiles along each side: each half as wide and high as the image, overlapping by half of themselves.
