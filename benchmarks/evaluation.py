@@ -7,9 +7,9 @@ of `sqrtm(C1 @ C2)`, ours their factors and singular values. `frechet_small_n_vs
 from features to distance on both sides, moments included. Both must agree to 1e-6. `neighbours_vs_matmul`:
 `two_nearest` over `queries @ train.T` alone, in float32 and blocks of 1,000 queries; 1 is the floor, and the same is
 printed of `nearest_cosine`, and of faiss's IndexFlatL2 where that is installed. --full adds 50,000 among 50,000, with
-the peak of memory beside the inputs (Linux). On the clock, with all cores of the machine: run it on a quiet one. `share_of_training`: seconds of sampling and scoring over those of the
-training before them, at the second rung of the default search's DDPM (a first one compiles), in this process on one
-core. The last line printed is one JSON object.
+the peak of memory beside the inputs (Linux). On the clock, with all cores of the machine: run it on a quiet one.
+`share_of_training`: seconds of sampling and scoring over those of the training before them, at the second rung of the
+default search's DDPM (a first one compiles), in this process on one core. The last line printed is one JSON object.
 """
 
 import argparse
@@ -131,7 +131,7 @@ def faiss_search(train, queries):
 
 
 def at_scale(n, d):
-    """Prints seconds and memory of one search in either way; float32 features made in blocks, so that none is copied."""
+    """Prints seconds and memory of one search in either way; float32 features are made in blocks."""
     rng = np.random.default_rng(4)
     train, queries = (np.empty((n, d), dtype=np.float32) for _ in range(2))
     for values in (train, queries):
