@@ -72,7 +72,7 @@ def score(path: str, out: Path, stored: Path) -> dict[str, Any]:
             rows.append({"arm": arm, "seed": seed, "rung": rung, "images_seen": seen, "scores": values})
             print(arm, seed, seen, {key: values[key] for key in (FIDELITY, "f_mem", "s_tau")}, flush=True)
     last = max(row["rung"] for row in rows)
-    return {"rows": rows, "facts": dict(facts), "compared": compared(out, last, references.tau, extractor)}
+    return {"rows": rows, "facts": dict(facts), "compared": compared(out, last, references.originals.tau, extractor)}
 
 
 def compared(out: Path, rung: int, tau: float, extractor: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from .errors import (
     UnknownExtractorError,
 )
 from .estimate import Estimate, bootstrap_interval, wilson_interval
-from .evaluate import LARGER_IS_BETTER, Nearest, Scores, comparable, evaluate
+from .evaluate import LARGER_IS_BETTER, Scores, comparable, evaluate
 from .extractors import BUILT_IN, Extractor, ModuleExtractor, PixelExtractor, build_extractor, on_device
 from .feature_cache import CachedExtractor
 from .fidelity import (
@@ -29,25 +29,42 @@ from .fidelity import (
 )
 from .mechanism import SIGMAS, denoising_gap, denoising_losses
 from .memorization import (
+    PARTIAL_AREA,
     S_TAU_THRESHOLDS,
+    Cells,
+    PartialCopies,
+    authentic_share,
+    average_memorization,
     calibrated_tau,
     copied_share,
+    covered_training_set,
+    data_copying,
+    mean_distance,
+    memorization_informed,
     memorized_fraction,
     nearest_similarity,
+    partial_copies,
+    reproducibility,
     similarity_share,
+    training_radii,
+    unique_memorization,
 )
 from .neighbours import TwoNearest, nearest_cosine, two_nearest
-from .references import REFERENCES, EvaluationSettings, References, fidelity_key
+from .originals import Nearest, Originals
+from .references import References
+from .settings import REFERENCES, EvaluationSettings, fidelity_key
 
 __all__ = [
     "BUILT_IN",
     "LARGER_IS_BETTER",
     "NEIGHBOURS",
+    "PARTIAL_AREA",
     "REFERENCES",
     "SIGMAS",
     "S_TAU_THRESHOLDS",
     "BrokenFeatureCacheError",
     "CachedExtractor",
+    "Cells",
     "Comparison",
     "Estimate",
     "EvaluationSettings",
@@ -63,12 +80,16 @@ __all__ = [
     "ModuleExtractor",
     "Nearest",
     "NonFiniteFeaturesError",
+    "Originals",
+    "PartialCopies",
     "PixelExtractor",
     "References",
     "Scores",
     "TooFewImagesError",
     "TwoNearest",
     "UnknownExtractorError",
+    "authentic_share",
+    "average_memorization",
     "bootstrap_interval",
     "build_extractor",
     "calibrated_tau",
@@ -76,6 +97,8 @@ __all__ = [
     "compare_many",
     "compare_shares",
     "copied_share",
+    "covered_training_set",
+    "data_copying",
     "denoising_gap",
     "denoising_losses",
     "evaluate",
@@ -86,11 +109,17 @@ __all__ = [
     "holm",
     "kernel_distance",
     "manifold_scores",
+    "mean_distance",
+    "memorization_informed",
     "memorized_fraction",
     "nearest_cosine",
     "nearest_similarity",
     "on_device",
+    "partial_copies",
+    "reproducibility",
     "similarity_share",
+    "training_radii",
     "two_nearest",
+    "unique_memorization",
     "wilson_interval",
 ]

@@ -6,42 +6,23 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Floats
 from .errors import FeatureShapeError, IncomparableScoresError, TooFewImagesError
 from .estimate import Z_95, Estimate
 from .extractors import Extractor, Fact, device_of
 from .fidelity import NEIGHBOURS, frechet_estimate, frechet_limit, kernel_distance, manifold_scores
-from .memorization import S_TAU_THRESHOLDS, copied_share, similarity_share
-from .neighbours import nearest_cosine, two_nearest
-from .references import EvaluationSettings, References, fidelity_key
+from .memorization import mean_distance, memorization_informed
+from .originals import Nearest, Originals
+from .references import References
+from .settings import EvaluationSettings, fidelity_key
 
 #: Scores that are better where they are larger; of all others, less is better.
-LARGER_IS_BETTER = ("precision", "recall", "density", "coverage")
+LARGER_IS_BETTER = ("precision", "recall", "density", "coverage", "authentic", "c_t")
 # Facts that follow from the others up to rounding, or inform only; everything else must be equal.
 _INFORMATIVE = frozenset({"tau", "tau_quantile"})
 _INFORMATIVE_PREFIX = "extractor_"
 #: So many samples give the limit of the Frechet distance; the smallest of its subsets is a fifth of them.
 LIMIT_FROM = 20
-
-
-@dataclass(frozen=True)
-class Nearest:
-    """Each sample's nearest training images, for the picture that shows them side by side.
-
-    index int64 [N] and distance [N]: the nearest in pixels (L2 on 0..255; the mirror image where
-    settings.mirror); ratio [N]: d1/d2, small = copied; similar_index int64 [N] and similarity [N]: the
-    nearest in features, by cosine.
-    """
-
-    index: npt.NDArray[np.int64]
-    distance: Floats
-    ratio: Floats
-    similar_index: npt.NDArray[np.int64]
-    similarity: Floats
-
-    def most_similar_first(self) -> npt.NDArray[np.int64]:
-        """Sample indices [N], the smallest gap ratio first, the higher similarity first among equals."""
-        return np.lexsort((-self.similarity, self.ratio)).astype(np.int64)
+_RARE = 3.09  # standard errors below the mean that one in 1,000 normal means falls
 
 
 @dataclass(frozen=True)
@@ -87,13 +68,9 @@ def evaluate(
     Raises IncomparableScoresError, FeatureShapeError, TooFewImagesError, NonFiniteFeaturesError.
     """
     _check(samples, extractor, references, settings)
-    chosen = references.settings
     features = extractor(samples)
-    device = device_of(extractor)
-    pixels = two_nearest(samples, references.train_images, mirror=chosen.mirror, shift=chosen.shift, device=device)
-    similar_index, similarity = nearest_cosine(features, references.train_features, device=device)
-    nearest = Nearest(pixels.index[:, 0], pixels.distance[:, 0], pixels.ratio, similar_index, similarity)
-    values = _fidelity(features, references) | _memorization(nearest, references)
+    nearest = references.originals.nearest(samples, features, device=device_of(extractor))
+    values = _fidelity(features, references, nearest) | _memorization(nearest, references.originals)
     return Scores(values, _facts(len(samples), extractor, references, seeds or {}), nearest, features)
 
 
@@ -119,9 +96,9 @@ def _check(
     references: References,
     settings: EvaluationSettings | None,
 ) -> None:
-    if samples.dtype != np.uint8 or samples.ndim != 4 or samples.shape[1:] != references.train_images.shape[1:]:
+    if samples.dtype != np.uint8 or samples.ndim != 4 or samples.shape[1:] != references.originals.images.shape[1:]:
         raise FeatureShapeError(
-            f"Samples must be uint8 like the training images {references.train_images.shape}, "
+            f"Samples must be uint8 like the training images {references.originals.images.shape}, "
             f"got {samples.dtype} {samples.shape}."
         )
     if len(samples) < 3:
@@ -137,7 +114,7 @@ def _check(
         )
 
 
-def _fidelity(features: npt.NDArray[np.float32], references: References) -> dict[str, float]:
+def _fidelity(features: npt.NDArray[np.float32], references: References, nearest: Nearest) -> dict[str, float]:
     key = fidelity_key(references.extractor)
     distances = {name: frechet_estimate(features, other) for name, other in references.statistics.items()}
     chosen = references.settings.reference
@@ -149,21 +126,21 @@ def _fidelity(features: npt.NDArray[np.float32], references: References) -> dict
     values |= _with_interval("kid", kernel) | {"kid_se": (kernel.high - kernel.value) / Z_95}
     if references.manifold is not None and len(features) >= NEIGHBOURS + 2:
         found = manifold_scores(features, references.manifold)
-        for name in LARGER_IS_BETTER:
+        for name in ("precision", "recall", "density", "coverage"):
             values |= _with_interval(name, getattr(found, name))
-    return values
+    similarity = references.originals.null.similarity
+    spread = float(np.abs(similarity).std()) / len(features) ** 0.5
+    usual = max(mean_distance(similarity) - _RARE * spread, 1e-9)  # of 1,000 sets of held-out images, one is nearer
+    return values | _with_interval(f"mi_{key}", memorization_informed(distances[chosen], nearest.similarity, usual))
 
 
-def _memorization(nearest: Nearest, references: References) -> dict[str, float]:
+def _memorization(nearest: Nearest, originals: Originals) -> dict[str, float]:
     values: dict[str, float] = {}
-    for name, k in (("f_mem", references.settings.k), ("f_mem_half", 1 / 2), ("f_mem_quarter", 1 / 4)):
-        values |= _with_interval(name, copied_share(nearest.ratio, k))
-        values[f"{name}_heldout"] = copied_share(references.null_ratio, k).value
-    taus = {"": references.tau} | {f"_{round(1000 * tau)}": tau for tau in S_TAU_THRESHOLDS}
-    for suffix, tau in taus.items():
-        values |= _with_interval(f"s_tau{suffix}", similarity_share(nearest.similarity, tau))
-        values[f"s_null{suffix}"] = similarity_share(references.null_similarity, tau).value
-    return values | {"tau": references.tau}
+    for name, estimate in (originals.scores(nearest) | {"c_t": originals.data_copying(nearest)}).items():
+        values |= _with_interval(name, estimate)
+    for name, value in originals.null_scores(len(nearest.ratio)).items():
+        values[name.replace("s_tau", "s_null") if name.startswith("s_tau") else f"{name}_heldout"] = value
+    return values | {"tau": originals.tau}
 
 
 def _with_interval(name: str, estimate: Estimate) -> dict[str, float]:
@@ -180,16 +157,18 @@ def _facts(n: int, extractor: Extractor, references: References, seeds: Mapping[
         "reference_hash": references.reference_hash,
         "n_reference": references.statistics[settings.reference].n,
         "train_hash": references.train_hash,
-        "n_train": len(references.train_images),
-        "n_null": len(references.null_ratio),
+        "n_train": len(references.originals.images),
+        "n_null": len(references.originals.null.ratio),
         "k": settings.k,
         "mirror": int(settings.mirror),
         "tau_rule": f"null {settings.null_quantile}" if settings.tau is None else f"fixed {settings.tau}",
-        "tau": references.tau,
+        "tau": references.originals.tau,
     }
     if settings.shift:  # absent at 0, so that scores from before there were shifts compare with those of today
         facts["shift"] = settings.shift
+    if settings.mirror:  # S_tau sees mirror images since there is this fact
+        facts["mirror_features"] = 1
     if settings.tau is None:
-        facts["tau_quantile"] = references.tau_quantile
+        facts["tau_quantile"] = references.originals.tau_quantile
     facts |= {f"extractor_{key}": value for key, value in extractor.facts.items()}
     return facts | dict(seeds)

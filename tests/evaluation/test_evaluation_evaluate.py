@@ -122,7 +122,7 @@ def test_mirrored_copies_count_where_training_flips(extractor, digits):
     with_mirrors, without = (evaluate(flipped, extractor, r) for r in (flips, plain))
     assert with_mirrors.values["f_mem"] == 1
     assert without.values["f_mem"] < 0.2
-    assert comparable(with_mirrors.facts, without.facts) == ("mirror",)
+    assert comparable(with_mirrors.facts, without.facts) == ("mirror", "mirror_features")
 
 
 def test_scores_are_comparable_or_the_reason_is_named(extractor, references, full, digits):
@@ -158,7 +158,7 @@ def test_scores_are_comparable_or_the_reason_is_named(extractor, references, ful
 
 def test_references_travel_and_serve_read_only(extractor, references, digits):
     travelled = pickle.loads(pickle.dumps(references, protocol=5))
-    for array in (travelled.train_images, travelled.train_features, travelled.kernel.features):
+    for array in (travelled.originals.images, travelled.originals.features, travelled.kernel.features):
         array.flags.writeable = False
     samples = digits.heldout.images[:40]
     assert evaluate(samples, extractor, travelled).values == evaluate(samples, extractor, references).values
@@ -228,3 +228,39 @@ def test_the_distances_carry_their_intervals_limit_and_standard_error(extractor,
 def test_fewer_samples_than_features_are_said(references):
     assert references.caution(128) is None
     assert references.caution(127).startswith("127 samples are fewer than the 128 values of classifier's features")
+
+
+ORIGINALS = ("f_mem", "s_tau", "partial", "authentic", "ums", "train_coverage", "ums_tau", "train_coverage_tau")
+
+
+def test_every_score_of_copying_has_its_interval_and_the_same_of_heldout_images(extractor, references, digits):
+    samples = np.concatenate([digits.heldout.images[:150], digits.train.images[:50]])
+    values = evaluate(samples, extractor, references).values
+    for key in (*ORIGINALS, "c_t", "mi_fd_classifier"):
+        assert values[f"{key}_low"] <= values[key] <= values[f"{key}_high"]
+    nulls = {key: "s_null" if key == "s_tau" else f"{key}_heldout" for key in (*ORIGINALS, "c_t")}
+    assert {*nulls.values()} <= values.keys()
+    for key in ("f_mem", "s_tau", "partial"):  # a quarter of the samples are copies
+        assert 0.25 <= values[key] < 0.27 and values[nulls[key]] < 0.01
+    assert values["ums"] == pytest.approx(0.25, abs=0.01) and values["train_coverage"] == pytest.approx(1 / 6, abs=0.01)
+    assert values["authentic"] < values["authentic_heldout"] - 0.05
+    assert values["c_t_high"] < 0 and abs(values["c_t_heldout"]) < 1.96
+    assert values["mi_fd_classifier"] > 2 * values["fd_classifier"]
+
+
+def test_copies_are_neither_authentic_nor_distant(extractor, references, digits):
+    values = evaluate(digits.train.images, extractor, references).values
+    assert values["authentic"] == 0 and values["partial"] == 1
+    assert values["train_coverage"] == values["ums"] == 1
+    assert values["c_t_high"] < -5
+
+
+def test_the_one_number_is_the_distance_where_nothing_is_copied(extractor, references, digits):
+    values = evaluate(digits.heldout.images[::3], extractor, references).values
+    assert values["mi_fd_classifier"] == values["fd_classifier"]
+
+
+def test_mirrored_copies_are_seen_by_all_scores_where_training_flips(extractor, digits):
+    flips = References.build(extractor, digits.train, digits.heldout, settings=EvaluationSettings(mirror=True))
+    values = evaluate(np.ascontiguousarray(digits.train.images[:, :, ::-1]), extractor, flips).values
+    assert values["s_tau"] == values["partial"] == values["train_coverage"] == 1

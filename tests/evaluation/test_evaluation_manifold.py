@@ -13,6 +13,7 @@ from ambient_ray.evaluation import (
     TooFewImagesError,
     manifold_scores,
 )
+from ambient_ray.evaluation.fidelity import manifold
 
 
 def normal(seed, n, d=4, shift=0.0, scale=1.0):

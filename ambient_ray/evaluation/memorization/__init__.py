@@ -1,6 +1,7 @@
 """How much of the training set a model hands out again, with intervals; every score runs on held-out images alike."""
 
 from .authenticity import authentic_share, training_radii
+from .coverage import average_memorization, covered_training_set, unique_memorization
 from .partial import PARTIAL_AREA, PartialCopies, partial_copies
 from .penalty import mean_distance, memorization_informed
 from .reproducibility import reproducibility
@@ -22,8 +23,10 @@ __all__ = [
     "Cells",
     "PartialCopies",
     "authentic_share",
+    "average_memorization",
     "calibrated_tau",
     "copied_share",
+    "covered_training_set",
     "data_copying",
     "mean_distance",
     "memorization_informed",
@@ -33,4 +36,5 @@ __all__ = [
     "reproducibility",
     "similarity_share",
     "training_radii",
+    "unique_memorization",
 ]

@@ -57,8 +57,8 @@ def partial_copies(
     never copied. Tiles that are copied from one and the same training image are added up.
 
     It finds half of a training image beside something else, which moves d1/d2 of the whole image to about 1; it does
-    not see shifted copies, nor parts that were put elsewhere. Small tiles have few pixels, so some held-out images have a
-    tile by chance: read the share beside that of held-out images. Time is that of nine searches in a quarter of the
+    not see shifted copies, nor parts that were put elsewhere. Small tiles have few pixels, so some held-out images
+    have one by chance: read the share beside that of held-out images. Time is that of nine searches in a quarter of the
     pixels each.
 
     Raises FeatureShapeError (not uint8 images of one size, or smaller than 4 x 4), TooFewImagesError (M < 2),

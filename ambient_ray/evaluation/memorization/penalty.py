@@ -13,8 +13,8 @@ def memorization_informed(distance: Estimate, similarity: Array, tau: float) -> 
     """MiFID (Bai et al. 2021, "On training sample memorization", eqs. 2 to 4): distance / (m + 1e-6) if m < tau.
 
     m is the mean over samples of 1 - |similarity|, similarity [N] being each one's highest cosine to a training image;
-    where m >= tau the distance is returned as it is. tau: `distance_of_heldout` of held-out images takes the place of
-    the paper's constant, which holds for its own features only. The interval is the distance's, divided alike: of m it
+    where m >= tau the distance is returned as it is. tau: below the `mean_distance` of held-out images, in place of the
+    paper's constant, which holds for its own features only. The interval is the distance's, divided alike: of m it
     knows nothing. A fallback for a reader who wants one number: it hides how much of it is copying.
 
     Raises TooFewImagesError (no samples), EvaluationSettingsError (tau not above 0 and at most 1).
