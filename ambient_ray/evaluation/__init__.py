@@ -48,6 +48,7 @@ from .memorization import (
     similarity_share,
     training_radii,
     unique_memorization,
+    usual_distance,
 )
 from .neighbours import TwoNearest, nearest_cosine, two_nearest
 from .originals import Nearest, Originals
@@ -121,5 +122,6 @@ __all__ = [
     "training_radii",
     "two_nearest",
     "unique_memorization",
+    "usual_distance",
     "wilson_interval",
 ]

@@ -10,7 +10,7 @@ from .errors import FeatureShapeError, IncomparableScoresError, TooFewImagesErro
 from .estimate import Z_95, Estimate
 from .extractors import Extractor, Fact, device_of
 from .fidelity import NEIGHBOURS, frechet_estimate, frechet_limit, kernel_distance, manifold_scores
-from .memorization import mean_distance, memorization_informed
+from .memorization import memorization_informed, usual_distance
 from .originals import Nearest, Originals
 from .references import References
 from .settings import EvaluationSettings, fidelity_key
@@ -22,7 +22,6 @@ _INFORMATIVE = frozenset({"tau", "tau_quantile"})
 _INFORMATIVE_PREFIX = "extractor_"
 #: So many samples give the limit of the Frechet distance; the smallest of its subsets is a fifth of them.
 LIMIT_FROM = 20
-_RARE = 3.09  # standard errors below the mean that one in 1,000 normal means falls
 
 
 @dataclass(frozen=True)
@@ -128,9 +127,7 @@ def _fidelity(features: npt.NDArray[np.float32], references: References, nearest
         found = manifold_scores(features, references.manifold)
         for name in ("precision", "recall", "density", "coverage"):
             values |= _with_interval(name, getattr(found, name))
-    similarity = references.originals.null.similarity
-    spread = float(np.abs(similarity).std()) / len(features) ** 0.5
-    usual = max(mean_distance(similarity) - _RARE * spread, 1e-9)  # of 1,000 sets of held-out images, one is nearer
+    usual = usual_distance(references.originals.null.similarity, len(features))
     return values | _with_interval(f"mi_{key}", memorization_informed(distances[chosen], nearest.similarity, usual))
 
 

@@ -61,5 +61,9 @@ def test_references_are_the_same_with_it(tmp_path, images):
     plain = References.build(PixelExtractor(), train, heldout)
     for _ in range(2):
         cached = References.build(CachedExtractor(Counted(), tmp_path), train, heldout)
-        assert np.array_equal(cached.originals.features, plain.train_features)
-        assert (cached.tau, cached.extractor, cached.weight_hash) == (plain.tau, plain.extractor, plain.weight_hash)
+        assert np.array_equal(cached.originals.features, plain.originals.features)
+        assert (cached.originals.tau, cached.extractor, cached.weight_hash) == (
+            plain.originals.tau,
+            plain.extractor,
+            plain.weight_hash,
+        )

@@ -3,7 +3,7 @@
 from .authenticity import authentic_share, training_radii
 from .coverage import average_memorization, covered_training_set, unique_memorization
 from .partial import PARTIAL_AREA, PartialCopies, partial_copies
-from .penalty import mean_distance, memorization_informed
+from .penalty import mean_distance, memorization_informed, usual_distance
 from .reproducibility import reproducibility
 from .shares import (
     NULL_QUANTILE,
@@ -37,4 +37,5 @@ __all__ = [
     "similarity_share",
     "training_radii",
     "unique_memorization",
+    "usual_distance",
 ]

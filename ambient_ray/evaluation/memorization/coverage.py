@@ -1,4 +1,4 @@
-"""Whose images are copied: average and unique memorization, and the share of the training set that is covered."""
+"""Whose images are copied: average and unique memorization scores, and how much of the training set they cover."""
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +97,7 @@ def _mixture(copies: npt.NDArray[np.int64], n: int) -> tuple[Floats, Floats]:
     counts, times = np.unique(copies, return_counts=True)
     largest = min(float(counts[-1] + 3 * counts[-1] ** 0.5) / n, 1 - 1e-9)
     rates = np.concatenate([[0.0], np.geomspace(min(0.02 / n, largest / 2), largest, _RATES)])
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.where(counts[:, None] > 0, counts[:, None] * np.log(rates), 0.0) + (n - counts)[:, None] * np.log1p(
             -rates
         )

@@ -16,6 +16,7 @@ Images = npt.NDArray[np.uint8]
 TILES = 3
 #: A partial copy has at least this share of its area from one training image: two neighbouring tiles, not one.
 PARTIAL_AREA = 1 / 3
+_FLAT = 8.0  # grey levels, root mean square
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,9 @@ def partial_copies(
 
     images uint8 [N,H,W,C], train uint8 [M,H,W,C], M >= 2. A tile is compared with the tiles at the same place of all
     training images (mirror: and of their mirror images; both count as one), and is copied where d1/d2 < k, as a whole
-    image is for f_mem. A tile that two training images share exactly (a black corner) says nothing about either and is
-    never copied. Tiles that are copied from one and the same training image are added up.
+    image is for f_mem. A tile whose second neighbour, too, is nearer than 8 grey levels (root mean square) is never
+    copied: sky and black corners lie near many images at once and say nothing about one. Tiles that are copied from one
+    and the same training image are added up.
 
     It finds half of a training image beside something else, which moves d1/d2 of the whole image to about 1; it does
     not see shifted copies, nor parts that were put elsewhere. Small tiles have few pixels, so some held-out images
@@ -85,23 +87,21 @@ def partial_copies(
     sides = [train, train[:, :, ::-1]] if mirror else [train]
     for y, x in np.ndindex(TILES, TILES):
         cut = (slice(None), rows[y], columns[x])
-        index, ratio = _nearest_tiles(images[cut], [side[cut] for side in sides], device)
-        source[:, y, x] = np.where(ratio < k, index, -1)
+        source[:, y, x] = _sources(images[cut], [side[cut] for side in sides], k, device)
     return _added_up(source, height, width)
 
 
-def _nearest_tiles(
-    tiles: Images, sides: list[Images], device: str | torch.device
-) -> tuple[npt.NDArray[np.int64], Floats]:
-    """The training image whose tile is nearest, and d1/d2 to the next other training image; 1 where both are 0."""
+def _sources(tiles: Images, sides: list[Images], k: float, device: str | torch.device) -> npt.NDArray[np.int64]:
+    """The training image that each tile [N,h,w,C] is copied from, -1 for none."""
     found = [two_nearest(tiles, np.ascontiguousarray(side), device=device) for side in sides]
     index = np.concatenate([one.index for one in found], axis=1)
     distance = np.concatenate([one.distance for one in found], axis=1)
-    order = np.argsort(distance, axis=1, kind="stable")
-    index, distance = np.take_along_axis(index, order, 1), np.take_along_axis(distance, order, 1)
-    other = (index != index[:, :1]).argmax(axis=1)  # of an image and its mirror image, the nearer one counts
-    first, second = distance[:, 0], distance[np.arange(len(tiles)), other]
-    return index[:, 0], np.divide(first, second, out=np.ones_like(first), where=second > 0)
+    rows, first = np.arange(len(tiles)), distance.argmin(axis=1)
+    nearest = index[rows, first]
+    # The second is the nearest of another image: an image's own mirror image is no rival.
+    second = np.where(index == nearest[:, None], np.inf, distance).min(axis=1)
+    telling = second >= _FLAT * float(np.prod(tiles.shape[1:])) ** 0.5
+    return np.where(telling & (distance[rows, first] < k * second), nearest, -1)
 
 
 def _added_up(source: npt.NDArray[np.int64], height: int, width: int) -> PartialCopies:
