@@ -7,12 +7,15 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ambient_ray.errors import UserError
+
+if TYPE_CHECKING:
+    from ambient_ray.evaluation import PartialCopies
 
 WEIGHTS = "model.safetensors"
 SAMPLER = {"steps": 18, "sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0}
@@ -74,8 +77,8 @@ class ScoredSamples:
     """The samples that a rung was scored by: images uint8 [n,H,W,C], and what is known of each.
 
     nearest: index [n] of the nearest training image in pixels; ratio [n]: d1/d2 of the two nearest;
-    similarity [n]: highest cosine in features; order [n]: the most similar first; features [n,d]. All but images may be
-    None.
+    similarity [n]: highest cosine in features; order [n]: the most similar first; features [n,d]; partial: which
+    part of each is copied. All but images may be None.
     """
 
     images: NDArray[np.uint8]
@@ -84,6 +87,7 @@ class ScoredSamples:
     similarity: NDArray[np.float64] | None = None
     order: NDArray[np.int64] | None = None
     features: NDArray[np.float16] | None = None
+    partial: PartialCopies | None = None
 
 
 def read_samples(folder: Path) -> ScoredSamples | None:
@@ -106,4 +110,13 @@ def read_samples(folder: Path) -> ScoredSamples | None:
         similarity=arrays.get("similarity"),
         order=arrays.get("most_similar_first"),
         features=arrays.get("features"),
+        partial=_partial(arrays),
     )
+
+
+def _partial(arrays: Mapping[str, NDArray[Any]]) -> PartialCopies | None:
+    from ambient_ray.evaluation import PartialCopies
+
+    parts = [arrays.get(f"partial_{name}") for name in ("area", "index", "tiles")]
+    area, index, tiles = parts
+    return None if area is None or index is None or tiles is None else PartialCopies(area, index, tiles)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
+
+    from ambient_ray.evaluation import PartialCopies
 
 COPY_RATIO = 1 / 3  # d1/d2 below this counts as a copy (Yoon et al. 2023)
 # Okabe and Ito's palette: told apart by colour-blind readers, and by their lightness in grey print.
@@ -99,33 +102,93 @@ def nearest_gallery(
     ratio. Returns the path.
     """
     order = (np.argsort(ratio, kind="stable") if order is None else order)[:limit]
-    if not len(order):
-        raise ValueError("a gallery needs at least one image")
-    from PIL import Image
-    from PIL.ImageDraw import Draw
-
-    high, wide = _tile(generated[order[0]]).shape[:2]
-    columns = min(columns, len(order))
-    words = round(max(14, high / 7))
     heading = title or "Generated images (left) and their nearest training images (right), most similar first"
     copies = int(np.sum(ratio < COPY_RATIO))
     told = f"{copies} of {len(ratio)} are copies (d₁/d₂ < 1/3): three times nearer to one training image "
     told += "than to any other"
+    pairs = [
+        _Pair(
+            generated[i],
+            nearest[i],
+            f"d₁/d₂ {ratio[i]:.2f}" + ("" if similarity is None else f"  sim {similarity[i]:.2f}"),
+            bool(ratio[i] < COPY_RATIO),
+        )
+        for i in order
+    ]
+    return _gallery(pairs, heading, told, path, columns)
+
+
+def partial_gallery(
+    generated: NDArray[np.uint8],
+    train: NDArray[np.uint8],
+    partial: PartialCopies,
+    path: Path,
+    *,
+    limit: int = 20,
+    columns: int = 5,
+) -> Path | None:
+    """Write a PNG of the images that are partly copied, each beside its source, with the copied part in colour.
+
+    generated uint8 [n,H,W,C]; train uint8 [N,H,W,C], which `partial.index` counts. The largest part first; those of
+    which a third or more is copied are framed thick and marked. Returns the path; None where no part of any is copied.
+    """
+    from ambient_ray.evaluation import PARTIAL_AREA
+
+    found = np.flatnonzero(partial.area > 0)
+    order = found[np.argsort(-partial.area[found], kind="stable")][:limit]
+    if not len(order):
+        return None
+    masks = partial.pixels(*generated.shape[1:3])
+    heading = "Generated images (left) and the training images that a part of them comes from (right)"
+    copies = int(np.sum(partial.area >= PARTIAL_AREA))
+    told = f"{copies} of {len(generated)} have a third of their area or more from one training image; the rest is faded"
+    pairs = []
+    for i in order:
+        left, right = _faded(generated[i], masks[i]), _faded(train[partial.index[i]], masks[i])
+        share = float(partial.area[i])
+        pairs.append(_Pair(left, right, f"{100 * share:.0f} % of the area", share >= PARTIAL_AREA))
+    return _gallery(pairs, heading, told, path, columns)
+
+
+class _Pair(NamedTuple):
+    """Two images side by side, what stands below them, and whether they are marked as a copy."""
+
+    left: NDArray[np.uint8]
+    right: NDArray[np.uint8]
+    caption: str
+    copied: bool
+
+
+def _gallery(pairs: Sequence[_Pair], heading: str, told: str, path: Path, columns: int) -> Path:
+    """Write pairs of images as a PNG, row by row, below a heading and a line."""
+    if not pairs:
+        raise ValueError("a gallery needs at least one image")
+    from PIL import Image
+    from PIL.ImageDraw import Draw
+
+    high, wide = _tile(pairs[0].left).shape[:2]
+    columns = min(columns, len(pairs))
+    words = round(max(14, high / 7))
     bold, plain = _font(words + 2, bold=True), _font(words)
     head, cell = 4 * words, (2 * wide + _PAIR_GAP + 2 * _ROOM, high + 2 * _ROOM + words)
     width = max(columns * cell[0], round(max(bold.getlength(heading), plain.getlength(told))) + 2 * _ROOM)
-    canvas = Image.new("RGB", (width, head + math.ceil(len(order) / columns) * cell[1]), "white")
+    canvas = Image.new("RGB", (width, head + math.ceil(len(pairs) / columns) * cell[1]), "white")
     draw = Draw(canvas)
     draw.text((_ROOM, 0.6 * words), heading, "black", bold)
     draw.text((_ROOM, 2.3 * words), told, "#333333", plain)
-    for k, i in enumerate(order):
+    for k, pair in enumerate(pairs):
         x, y = k % columns * cell[0] + _ROOM, head + k // columns * cell[1] + _ROOM // 2
-        caption = f"d₁/d₂ {ratio[i]:.2f}" + ("" if similarity is None else f"  sim {similarity[i]:.2f}")
-        _draw_pair(draw, x, y, (wide, high), caption, words, copied=bool(ratio[i] < COPY_RATIO))
-        canvas.paste(Image.fromarray(_tile(generated[i])), (x, y))
-        canvas.paste(Image.fromarray(_tile(nearest[i])), (x + wide + _PAIR_GAP, y))
+        _draw_pair(draw, x, y, (wide, high), pair.caption, words, copied=pair.copied)
+        canvas.paste(Image.fromarray(_tile(pair.left)), (x, y))
+        canvas.paste(Image.fromarray(_tile(pair.right)), (x + wide + _PAIR_GAP, y))
     canvas.save(path)
     return path
+
+
+def _faded(image: NDArray[np.uint8], kept: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The image with all but the kept pixels [H,W] a fifth as strong, on white."""
+    pale = 255 - (255 - image.astype(np.int64)) // 5
+    return np.where(kept[..., None], image, pale).astype(np.uint8)
 
 
 def _draw_pair(

@@ -22,10 +22,10 @@ def draw_rung(
     samples = read_samples(checkpoint)
     if samples is None:
         return []
-    from .figures import nearest_gallery, nearest_training, sample_grid
+    from .figures import nearest_gallery, nearest_training, partial_gallery, sample_grid
 
     name = f"{images_seen:010d}.png"  # sorts in the order of training
-    for part in ("samples", "nearest"):
+    for part in ("samples", "nearest", "partial"):
         (folder / part).mkdir()
     drawn = [(sample_grid(samples.images, folder / "samples" / name), "samples")]
     if train_images is None:
@@ -44,4 +44,8 @@ def draw_rung(
         images = samples.images[:_SEARCHED]
         found = nearest_training(images, train_images)
         gallery = nearest_gallery(images, train_images[found.index], found.ratio, path)
-    return [*drawn, (gallery, "nearest")]
+    drawn.append((gallery, "nearest"))
+    if samples.partial is not None:
+        parts = partial_gallery(samples.images, train_images, samples.partial, folder / "partial" / name)
+        drawn += [(parts, "partial")] if parts is not None else []
+    return drawn

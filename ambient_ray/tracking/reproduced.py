@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ambient_ray.evaluation import Estimate, reproducibility
-
 from .checkpoint import read_samples
+
+if TYPE_CHECKING:
+    from ambient_ray.evaluation import Estimate
 
 _MOST = 24  # models in a picture
 
@@ -22,6 +23,8 @@ def reproducibility_of_pairs(checkpoints: Mapping[str, Path]) -> dict[tuple[str,
     checkpoints: folders of scored rungs, by name. Models whose features were not kept, or that were sampled in other
     numbers than the first, are left out.
     """
+    from ambient_ray.evaluation import reproducibility
+
     kept: dict[str, Any] = {}
     for name, folder in checkpoints.items():
         samples = read_samples(folder)

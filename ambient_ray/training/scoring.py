@@ -69,6 +69,9 @@ def study_scorer(
             "ratio": nearest.ratio,
             "similar_index": _of_study(nearest.similar_index, data),
             "similarity": nearest.similarity,
+            "partial_area": nearest.partial.area,
+            "partial_index": _of_study(nearest.partial.index, data),
+            "partial_tiles": nearest.partial.tiles,
             "most_similar_first": nearest.most_similar_first(),
             "features": result.features.astype(np.float16),
         }
@@ -79,8 +82,8 @@ def study_scorer(
 
 
 def _of_study(index: npt.NDArray[np.int64], data: TrainingData) -> npt.NDArray[np.int64]:
-    """Numbers of training images, counted among all of the study's: what whoever draws them side by side has."""
-    return index if data.rows is None else data.rows[index]
+    """Numbers of training images (-1: none), counted among all of the study's: what whoever draws them has."""
+    return index if data.rows is None else np.where(index < 0, -1, data.rows[index])
 
 
 def samples_at_once(settings: TrainSettings, model: nn.Module, train: ImageSet, device: torch.device) -> int:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ambient_ray.tracking.figures import nearest_gallery, nearest_training, sample_grid
+from ambient_ray.evaluation import partial_copies
+from ambient_ray.tracking.figures import nearest_gallery, nearest_training, partial_gallery, sample_grid
 from ambient_ray.tracking.front_figure import FrontPoint, front_figure, short_count
 
 
@@ -95,3 +96,20 @@ def test_no_finite_point_is_refused(tmp_path: Path) -> None:
 
 def test_training_lengths_are_short() -> None:
     assert [short_count(n) for n in (512, 64_000, 1_500_000)] == ["512", "64k", "1.5M"]
+
+
+def test_partial_copies_are_shown_with_the_part_that_is_copied(tmp_path: Path) -> None:
+    """The left half of training image 3 beside something else: it is drawn in colour, and the rest faded."""
+    rng = np.random.default_rng(0)
+    train = rng.integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
+    samples = rng.integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)
+    samples[4, :, :8] = train[3, :, :8]
+    found = partial_copies(samples, train)
+    assert found.index.tolist() == [-1, -1, -1, -1, 3, -1] and found.area[4] == 0.5
+    path = partial_gallery(samples, train, found, tmp_path / "partial.png")
+    assert path is not None
+    drawn = np.asarray(Image.open(path).convert("RGB"))
+    whole, faded = samples[4, 0, 0], 255 - (255 - samples[4, 0, 15].astype(int)) // 5
+    assert (drawn == whole).all(axis=2).any() and (drawn == faded).all(axis=2).any()
+    assert not (drawn == samples[4, 0, 15]).all(axis=2).any()
+    assert partial_gallery(samples[:4], train, partial_copies(samples[:4], train), tmp_path / "none.png") is None

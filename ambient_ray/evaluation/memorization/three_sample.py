@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from ..arrays import Array, Floats, as_features
 from ..errors import FeatureShapeError, TooFewImagesError
@@ -77,6 +76,8 @@ def data_copying(
 
 def _mann_whitney(own: Floats, theirs: Floats) -> tuple[float, float]:
     """z of the Mann-Whitney statistic, above 0 where `own` is larger, and its variance; ties count as halves."""
+    from scipy.stats import rankdata
+
     n, m = len(own), len(theirs)
     both = np.concatenate([own, theirs])
     ranks = rankdata(both)
