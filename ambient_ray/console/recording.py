@@ -1,5 +1,6 @@
 """What a search tells MLflow: its start, each trial as it goes, and how it ended."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -89,6 +90,7 @@ def record_conclusion(
     if figure is not None:
         recorder.log_file(figure)
     recorder.log_text(verdict.sentence + "\n", "answer.txt")
+    _record_reproducibility(prepared, recorder, land)
     trials = prepared.study.trials()
     counts = {
         "front_size": len(land.front),
@@ -98,6 +100,23 @@ def record_conclusion(
     }
     recorder.finish({"hypervolume": land.hypervolume, **counts}, note=verdict.sentence)
     return registration
+
+
+def _record_reproducibility(prepared: Prepared, recorder: StudyRecorder, land: Landscape) -> None:
+    """How alike the images of every two models are, of the front and DDPM's stops: numbers and a picture."""
+    from ambient_ray.tracking.reproduced import reproducibility_figure, reproducibility_of_pairs
+
+    front = land.front
+    shown = [c for c in land.candidates if c in front or c.trial.arm == "ddpm"]
+    names = {
+        f"{c.trial.label} · trial {c.trial.number} · {c.rung.images_seen:,}": Path(c.rung.checkpoint) for c in shown
+    }
+    pairs = reproducibility_of_pairs(names)
+    if not pairs:
+        return
+    rows = [{"a": a, "b": b, "rp": e.value, "low": e.low, "high": e.high, "n": e.n} for (a, b), e in pairs.items()]
+    recorder.log_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "reproducibility.json")
+    recorder.log_file(reproducibility_figure(pairs, prepared.config.folder / "reproducibility.png"))
 
 
 def _scores(rung: RungRecord) -> RungScores:
