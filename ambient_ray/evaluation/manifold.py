@@ -84,10 +84,10 @@ def manifold_scores(samples: Array | Manifold, reference: Array | Manifold, *, k
 
     The 95 % intervals are of the generator, with this reference as it is: over other samples of the same number.
     Precision and density are means over independent samples (Wilson's interval; the normal one). For recall and
-    coverage, which count reference images, the variance is the delete-one jackknife's over samples (a ball that loses a
-    near one widens), and the interval is Wilson's with as many images as would have that variance. It is never too
-    small on average (Efron and Stein 1981) and here 1.4 to 3.7 times too large: simulated, these intervals hold the
-    truth in 95 to 99.5 % of sample sets.
+    coverage, which count reference images, the variance is that of `subsets.set_variances`, and the interval is
+    Wilson's with as many images as would have it. Simulated with 200 and 500 samples, recall's and coverage's hold the
+    truth in 92 to 96 % of sample sets, and in as few as 90 % where a handful of images decides (a share above 0.97 of
+    200).
 
     Raises FeatureShapeError (other widths), EvaluationSettingsError (manifolds of another k), and as `Manifold.of`.
     """

@@ -92,9 +92,9 @@ def set_variances(fixed: Pairs, moving: Pairs, nearest: Indices, images: int, k:
     halves = np.zeros((2, len(_A)))
     for _ in range(_GROUPINGS):
         block = rng.permutation(np.arange(m) % _BLOCKS)
-        kept = ((_MEMBERS >> block[:, None]) & 1).astype(bool)
-        for row, pairs, words in ((0, fixed, _packed(kept)[:, None]), (1, moving, _holding(kept, nearest, k))):
-            shares = _shares(pairs, words, images)
+        words = _packed(((_MEMBERS >> block[:, None]) & 1).astype(bool))
+        for row, pairs, holding in ((0, fixed, words[:, None]), (1, moving, _holding(words, nearest, k))):
+            shares = _shares(pairs, holding, images)
             squares = np.square(shares[:, None] - shares).ravel() / 2
             halves[row] += np.bincount(_CELL, squares, minlength=len(_A) + 1)[:-1] / _CELL_SIZES
     coverage, recall = (_at_full_size(row / _GROUPINGS) for row in halves)
@@ -108,15 +108,21 @@ def _packed(flags: npt.NDArray[np.bool_]) -> Words:
     return np.packbits(padded, axis=-1).view(np.uint64)
 
 
-def _holding(kept: npt.NDArray[np.bool_], nearest: Indices, k: int) -> Words:
-    """Bits [M, K + 1, words]: the unions in which a sample's ball holds what r of its others are nearer than."""
+def _holding(words: Words, nearest: Indices, k: int) -> Words:
+    """Bits [M, K + 1, words]: the unions in which a sample's ball holds what r of its others are nearer than.
+
+    words: uint64 [M, words], the unions that a sample is in.
+    """
     m, depth = nearest.shape
     found = np.empty((m, depth + 1, _WORDS), dtype=np.uint64)
-    nearer = np.zeros(kept.shape, dtype=np.int16)
+    reached = np.zeros((k, m, _WORDS), dtype=np.uint64)  # unions that have at least 1, 2, .. k of the nearer ones
     for r in range(depth + 1):
-        found[:, r] = _packed(kept & (nearer < k))
+        found[:, r] = words & ~reached[-1]
         if r < depth:
-            nearer += kept[nearest[:, r]]
+            other = words[nearest[:, r]]
+            for least in range(k - 1, 0, -1):
+                reached[least] |= reached[least - 1] & other
+            reached[0] |= other
     return found
 
 
