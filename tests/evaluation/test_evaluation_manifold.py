@@ -13,7 +13,7 @@ from ambient_ray.evaluation import (
     TooFewImagesError,
     manifold_scores,
 )
-from ambient_ray.evaluation.fidelity import manifold
+from ambient_ray.evaluation.fidelity import manifold, unions
 
 
 def normal(seed, n, d=4, shift=0.0, scale=1.0):
@@ -80,8 +80,8 @@ def test_what_each_of_them_sees():
     """A copier has all, a model of one mode recalls and covers little, and one that is elsewhere has nothing."""
     reference = normal(0, 300)
     assert values(manifold_scores(reference, reference)) == pytest.approx(
-        [1, 1, 6 / 5, 1]
-    )  # each ball holds k and itself
+        [1, 1, 6 / 5, 1], rel=2e-3
+    )  # each ball holds k and itself; rounding may put the k-th outside the rim
     one_mode = reference[0] + normal(1, 300, scale=0.01)
     collapsed = manifold_scores(one_mode, reference)
     assert collapsed.precision.value > 0.9 and collapsed.recall.value < 0.1 and collapsed.coverage.value < 0.1
@@ -90,37 +90,40 @@ def test_what_each_of_them_sees():
     assert far.coverage.low == 0 < far.coverage.high < 0.05
 
 
-def without_each(samples, reference, k):
-    """Recall and coverage without each sample, by scoring the others anew."""
-    rest = [np.delete(samples, j, axis=0) for j in range(len(samples))]
-    scores = [by_definition(part, reference, k) for part in rest]
-    return np.array([s[1] for s in scores]), np.array([s[3] for s in scores])
-
-
 @pytest.mark.parametrize("shift", [0.0, 0.8])
-def test_the_jackknife_is_that_of_scoring_anew(monkeypatch, shift):
-    samples, reference = normal(4, 30, d=2, shift=shift), normal(5, 35, d=2)
-    falls = []
-    monkeypatch.setattr(manifold, "_jackknifed", lambda share, fall: falls.append(share - fall) or share)
+def test_shares_of_unions_are_those_of_scoring_them_anew(monkeypatch, shift):
+    samples, reference = normal(4, 40, d=2, shift=shift), normal(5, 35, d=2)
+    found = []
+    honest = unions._shares
+    monkeypatch.setattr(unions, "_GROUPINGS", 1)
+    monkeypatch.setattr(unions, "_shares", lambda *args: found.append(honest(*args)) or found[-1])
     manifold_scores(samples, reference, k=3)
-    recall, coverage = without_each(samples, reference, 3)
-    np.testing.assert_allclose(falls[0], recall, atol=1e-12)
-    np.testing.assert_allclose(falls[1], coverage, atol=1e-12)
+    block = np.random.default_rng(0).permutation(np.arange(40) % 8)
+    for union in range(0, len(unions._MEMBERS), 9):
+        kept = samples[((unions._MEMBERS[union] >> block) & 1).astype(bool)]
+        _, recall, _, coverage = by_definition(kept, reference, 3)
+        assert (found[0][union], found[1][union]) == pytest.approx((coverage, recall), abs=1e-12)
 
 
-@pytest.mark.parametrize("shift", [0.0, 0.7])
-def test_intervals_cover_what_other_samples_give(shift):
-    """Of 1,000 sample sets against one reference, 93 to 97 % of precision's and density's intervals hold the mean of
-    all. Those of recall and coverage are wider than they need to be: a delete-one jackknife's variance is too large."""
-    reference = Manifold.of(normal(0, 150, d=3))
+@pytest.mark.parametrize("m", [7, 12, 30])
+def test_tiny_sets_have_intervals_around_their_value(m):
+    scores = manifold_scores(normal(0, m), normal(1, 9, shift=0.5))
+    for estimate in (scores.recall, scores.coverage):
+        assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+
+
+def test_intervals_cover_what_other_samples_give():
+    """Of 1,000 sample sets against one reference, 93 to 97 % of the intervals hold the mean of all.
+
+    A minute: the unions of blocks are scored for each of the sets."""
+    reference = Manifold.of(normal(0, 250, d=6))
     rng = np.random.default_rng(1)
-    found = [manifold_scores(rng.normal(shift, 1.0, (120, 3)), reference) for _ in range(1000)]
+    found = [manifold_scores(rng.normal(0.6, 1.0, (200, 6)), reference) for _ in range(1000)]
     for name in ("precision", "recall", "density", "coverage"):
         estimates = [getattr(scores, name) for scores in found]
         truth = np.mean([e.value for e in estimates])
         held = np.mean([e.low <= truth <= e.high for e in estimates])
-        highest = 0.97 if name in ("precision", "density") else 0.995
-        assert 0.93 <= held <= highest, name
+        assert 0.93 <= held <= 0.97, (name, held)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ..arrays import Array, Floats, as_features, same_width
 from ..errors import EvaluationSettingsError
 from ..estimate import Z_95, Estimate, share_interval
+from .unions import Pairs, fixed_pairs, listed, moving_pairs, set_variances
 
 _BLOCK_VALUES = 1 << 22  # distances held at once: 32 MiB of float64
 #: Which neighbour's distance is the radius of a ball, as Naeem et al. 2020 recommend.
@@ -21,16 +22,19 @@ NEIGHBOURS = 5
 class Manifold:
     """A set of features as balls around each of them: computed once for a reference that many sets are compared with.
 
-    features: float64 [N, d]; k: which nearest other feature's distance is a ball's radius; radii: float64 [N], that
-    distance, squared; wider: float64 [N], the same for the (k+1)-th, which is the radius once a nearer one is left out;
-    nearest: int64 [N, k], which the k nearest are.
+    features: float64 [N, d]; k: which nearest other feature's distance is a ball's radius; nearest: int64 [N, K], which
+    the K >= k nearest others are, nearest first; distances: float64 [N, K], theirs, squared.
     """
 
     features: Floats
     k: int
-    radii: Floats
-    wider: Floats
     nearest: npt.NDArray[np.int64]
+    distances: Floats
+
+    @property
+    def radii(self) -> Floats:
+        """Radii of the balls, squared [N]."""
+        return self.distances[:, self.k - 1]
 
     @classmethod
     def of(cls, features: Array, name: str = "features", *, k: int = NEIGHBOURS) -> Manifold:
@@ -42,16 +46,19 @@ class Manifold:
             raise EvaluationSettingsError(f"k={k}: a ball reaches to the first nearest image or to a later one.")
         matrix = as_features(features, name, at_least=k + 2).astype(np.float64, copy=False)
         centred = matrix - matrix.mean(axis=0)
-        nearest = np.empty((len(matrix), k), dtype=np.int64)
-        radii, wider = np.empty(len(matrix)), np.empty(len(matrix))
+        depth = listed(k, len(matrix))
+        nearest = np.empty((len(matrix), depth), dtype=np.int64)
+        distances = np.empty((len(matrix), depth))
         for start, squares in _distances(centred, centred):
             rows = np.arange(len(squares))
             squares[rows, start + rows] = np.inf  # not its own neighbour
-            place = np.argpartition(squares, (k - 1, k), axis=1)[:, : k + 1]
+            place = np.argpartition(squares, depth - 1, axis=1)[:, :depth]
             found = np.take_along_axis(squares, place, axis=1)
+            order = np.argsort(found, axis=1)
             part = slice(start, start + len(squares))
-            nearest[part], radii[part], wider[part] = place[:, :k], found[:, k - 1], found[:, k]
-        return cls(matrix, k, radii, wider, nearest)
+            nearest[part] = np.take_along_axis(place, order, axis=1)
+            distances[part] = np.take_along_axis(found, order, axis=1)
+        return cls(matrix, k, nearest, distances)
 
 
 @dataclass(frozen=True)
@@ -77,10 +84,10 @@ def manifold_scores(samples: Array | Manifold, reference: Array | Manifold, *, k
 
     The 95 % intervals are of the generator, with this reference as it is: over other samples of the same number.
     Precision and density are means over independent samples (Wilson's interval; the normal one). For recall and
-    coverage, which count reference images, the variance is the delete-one jackknife's over samples (a ball that loses a
-    near one widens), and the interval is Wilson's with as many images as would have that variance. It is never too
-    small on average (Efron and Stein 1981) and here 1.4 to 3.7 times too large: simulated, these intervals hold the
-    truth in 95 to 99.5 % of sample sets.
+    coverage, which count reference images, the variance is that of `subsets.set_variances`, and the interval is
+    Wilson's with as many images as would have it. Simulated with 200 and 500 samples, recall's and coverage's hold the
+    truth in 92 to 96 % of sample sets, and in as few as 90 % where a handful of images decides (a share above 0.97 of
+    200).
 
     Raises FeatureShapeError (other widths), EvaluationSettingsError (manifolds of another k), and as `Manifold.of`.
     """
@@ -93,38 +100,30 @@ def manifold_scores(samples: Array | Manifold, reference: Array | Manifold, *, k
     centre = second.features.mean(axis=0)
     within = np.zeros(m, dtype=np.int64)  # for each sample, how many of the reference's balls hold it
     covered, recalled = 0, 0  # images of the reference
-    uncovers, unrecalls = np.zeros(m), np.zeros(m)  # how many fewer it would be without each sample
+    fixed, moving = [], []
     for start, squares in _distances(second.features - centre, first.features - centre):
         inside = squares <= second.radii[start : start + len(squares), None]
         within += inside.sum(axis=0)
-        holding = inside.sum(axis=1)
-        covered += int((holding > 0).sum())
-        np.add.at(uncovers, inside[holding == 1].argmax(axis=1), 1)
-        balls = squares <= first.radii
-        holding = balls.sum(axis=1)
-        recalled += int((holding > 0).sum())
-        rim = (squares <= first.wider) & ~balls
-        for row in np.flatnonzero(holding == 1):
-            alone = balls[row].argmax()
-            unrecalls[alone] += not (first.nearest[rim[row]] == alone).any()
-        for row in np.flatnonzero((holding == 0) & rim.any(axis=1)):
-            unrecalls[np.unique(first.nearest[rim[row]])] -= 1
+        covered += int(inside.any(axis=1).sum())
+        recalled += int((squares <= first.radii).any(axis=1).sum())
+        fixed.append(fixed_pairs(inside, start))
+        moving.append(moving_pairs(squares, first.distances, k, start))
+    of_coverage, of_recall = set_variances(Pairs.joined(fixed), Pairs.joined(moving), first.nearest, n, k)
     counts = within / k
     half = Z_95 * float(counts.std(ddof=1)) / m**0.5
     density = float(counts.mean())
     return ManifoldScores(
         precision=share_interval(float((within > 0).mean()), m),
-        recall=_jackknifed(recalled / n, unrecalls / n),
+        recall=_over_sets(recalled / n, of_recall, m),
         density=Estimate(density, max(density - half, 0.0), density + half, m),
-        coverage=_jackknifed(covered / n, uncovers / n),
+        coverage=_over_sets(covered / n, of_coverage, m),
     )
 
 
-def _jackknifed(share: float, falls: Floats) -> Estimate:
-    """A share's interval from what it would fall by [M] without each sample."""
-    m = len(falls)
-    variance = (m - 1) * float(falls.var())
-    images = share * (1 - share) / variance if variance > 0 and 0 < share < 1 else float(m)
+def _over_sets(share: float, variance: float, m: int) -> Estimate:
+    """A share of the reference with Wilson's interval of as many images, at least one, as would have its variance over
+    sets of m samples; of m where that is unknown."""
+    images = max(share * (1 - share) / variance, 1.0) if variance > 0 and 0 < share < 1 else float(m)
     interval = share_interval(share, images)
     return Estimate(share, interval.low, interval.high, m)
 
