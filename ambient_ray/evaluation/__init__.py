@@ -12,8 +12,15 @@ from .errors import (
 )
 from .estimate import Estimate, bootstrap_interval, wilson_interval
 from .evaluate import LARGER_IS_BETTER, Nearest, Scores, comparable, evaluate, fidelity_key
-from .extractors import BUILT_IN, Extractor, ModuleExtractor, PixelExtractor, build_extractor, on_device
-from .feature_cache import CachedExtractor
+from .extractors import (
+    BUILT_IN,
+    CachedExtractor,
+    Extractor,
+    ModuleExtractor,
+    PixelExtractor,
+    build_extractor,
+    on_device,
+)
 from .fidelity import GaussianStatistics, KernelStatistics, frechet_distance, kernel_distance
 from .manifold import NEIGHBOURS, Manifold, ManifoldScores, manifold_scores
 from .mechanism import SIGMAS, denoising_gap, denoising_losses

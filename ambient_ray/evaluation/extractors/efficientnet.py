@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .extractors import Fact, ModuleExtractor
+from .base import Fact, ModuleExtractor
 
 RESOLUTION = 128
 _BATCH = 64

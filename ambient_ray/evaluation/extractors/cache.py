@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .extractors import Extractor, Fact, Features, Images
+from .base import Extractor, Fact, Features, Images
 
 _log = logging.getLogger(__name__)
 
