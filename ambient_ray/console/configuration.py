@@ -54,6 +54,10 @@ class EvaluationConfig(_Section):
     """How candidates are scored."""
 
     features: str | dict[str, Any] = "auto"
+    weights: AbsolutePath | None = None
+    sha256: str | None = Field(None, pattern=r"^[0-9a-fA-F]{64}$")
+    repo: AbsolutePath | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     reference: Literal["heldout", "full", "train"] = "heldout"
     samples: int = Field(ge=16)
     sample_steps: int = Field(18, ge=2)

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +12,15 @@ from torch import nn
 
 from ambient_ray.data import to_float
 
-from ..errors import FeatureShapeError
+from ..arrays import as_features
+from ..errors import EvaluationSettingsError, FeatureShapeError
 
 Images = npt.NDArray[np.uint8]
 Features = npt.NDArray[np.float32]
 Fact = str | int | float
+Precision = Literal["fp32", "bf16", "fp16"]
+_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_MOST = 1024  # images a batch: more gains nothing, and input and resized copies are not among what is counted
 
 
 @runtime_checkable
@@ -53,7 +57,7 @@ class PixelExtractor:
 
 
 class ModuleExtractor:
-    """Any `nn.Module` as an extractor: batched, in eval mode, in float32 whatever surrounds the call.
+    """Any `nn.Module` as an extractor: batched, in eval mode, in its own precision whatever surrounds the call.
 
     module: float32 [B,C,H,W] in [-1, 1] -> [B, d] or [B, ...] (flattened). No more than one batch is on the
     device, so the module may enlarge its input. Its parameters and buffers are the `weight_hash`.
@@ -66,15 +70,30 @@ class ModuleExtractor:
         name: str,
         facts: Mapping[str, Fact] | None = None,
         device: str | torch.device = "cpu",
-        batch_size: int = 256,
+        batch_size: int | Literal["auto"] = 256,
+        precision: Precision = "fp32",
+        preprocessing: str = "",
+        takes: Literal["float32", "uint8"] = "float32",
     ) -> None:
-        """Move the module to the device, freeze it and hash its weights."""
+        """Move the module to the device, freeze it and hash its weights.
+
+        batch_size: auto takes what fits into 1 GiB on a processor, a quarter of what is free on a GPU. precision: of
+        matrix products and convolutions; features are float32. preprocessing: what the module does to images before
+        its weights. Both are part of weight_hash unless fp32 and empty. takes: uint8 hands over the bytes, 0..255.
+        """
+        if precision not in _TYPES:
+            raise EvaluationSettingsError(f"evaluation.precision is fp32, bf16 or fp16, got {precision!r}.")
         self.module = module.to(device).eval().requires_grad_(False)
         self.name = name
-        self.facts: Mapping[str, Fact] = dict(facts or {})
+        self.facts: Mapping[str, Fact] = dict(facts or {}) | ({} if precision == "fp32" else {"precision": precision})
         self.weight_hash = weight_hash(module)
+        if preprocessing or precision != "fp32":
+            identity = f"{self.weight_hash} {preprocessing}; {precision}"
+            self.weight_hash = hashlib.sha256(identity.encode()).hexdigest()
         self.device = torch.device(device)
         self.batch_size = batch_size
+        self.precision: Precision = precision
+        self._takes = takes
 
     def to(self, device: str | torch.device) -> Self:
         """This extractor, moved to a device."""
@@ -83,21 +102,46 @@ class ModuleExtractor:
         return self
 
     def __call__(self, images: Images) -> Features:
-        """Features float32 [N,d] of images uint8 [N,H,W,C], N >= 1."""
-        batches = []
-        with torch.inference_mode(), _exact_float32(self.device):
-            for start in range(0, len(images), self.batch_size):
-                batch = torch.from_numpy(to_float(images[start : start + self.batch_size])).to(self.device)
-                batches.append(self.module(batch).float().flatten(1).cpu().numpy())
-        if not batches:
+        """Features float32 [N,d] of images uint8 [N,H,W,C], N >= 1; raises NonFiniteFeaturesError, FeatureShapeError."""
+        if not len(images):
             raise FeatureShapeError(f"{self.name}: there are no images to extract features from.")
-        return np.concatenate(batches)
+        batches = []
+        with torch.inference_mode(), _own_precision(self.device, _TYPES[self.precision]):
+            size = self.batch_size if isinstance(self.batch_size, int) else self._what_fits(images)
+            for start in range(0, len(images), size):
+                batch = self._input(images[start : start + size])
+                batches.append(self.module(batch).float().flatten(1).cpu().numpy())
+        return as_features(np.concatenate(batches), f"{self.name} features")
+
+    def _input(self, images: Images) -> torch.Tensor:
+        if self._takes == "uint8":
+            return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(self.device)
+        return torch.from_numpy(to_float(images)).to(self.device)
+
+    def _what_fits(self, images: Images) -> int:
+        """How many images' layer outputs, all together, fit into the memory; measured on the first image."""
+        memory = 2.0**30 if self.device.type != "cuda" else torch.cuda.mem_get_info(self.device)[0] / 4
+        returned = 0
+
+        def count(module: nn.Module, given: Any, result: Any) -> None:
+            nonlocal returned
+            if isinstance(result, torch.Tensor) and not any(module.children()):
+                returned += result.nbytes
+
+        hooks = [module.register_forward_hook(count) for module in self.module.modules()]
+        try:
+            self.module(self._input(images[:1]))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return max(1, min(_MOST, int(memory / max(1, returned))))
 
 
 @contextlib.contextmanager
-def _exact_float32(device: torch.device) -> Iterator[None]:
+def _own_precision(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
     """No autocast of a surrounding loop, and no TF32 convolutions, which would move features by 1e-3."""
-    with torch.autocast(device.type, enabled=False):
+    half = dtype != torch.float32
+    with torch.autocast(device.type, dtype=dtype if half else None, enabled=half):
         if device.type != "cuda":
             yield
             return
