@@ -20,6 +20,7 @@ Features = npt.NDArray[np.float32]
 Fact = str | int | float
 Precision = Literal["fp32", "bf16", "fp16"]
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_PROCESSOR_BYTES = 2.0**30
 _MOST = 1024  # images a batch: more gains nothing, and input and resized copies are not among what is counted
 
 
@@ -102,7 +103,10 @@ class ModuleExtractor:
         return self
 
     def __call__(self, images: Images) -> Features:
-        """Features float32 [N,d] of images uint8 [N,H,W,C], N >= 1; raises NonFiniteFeaturesError, FeatureShapeError."""
+        """Features float32 [N,d] of images uint8 [N,H,W,C], N >= 1.
+
+        Raises FeatureShapeError (no images), NonFiniteFeaturesError (says which image).
+        """
         if not len(images):
             raise FeatureShapeError(f"{self.name}: there are no images to extract features from.")
         batches = []
@@ -120,7 +124,7 @@ class ModuleExtractor:
 
     def _what_fits(self, images: Images) -> int:
         """How many images' layer outputs, all together, fit into the memory; measured on the first image."""
-        memory = 2.0**30 if self.device.type != "cuda" else torch.cuda.mem_get_info(self.device)[0] / 4
+        memory = _PROCESSOR_BYTES if self.device.type != "cuda" else torch.cuda.mem_get_info(self.device)[0] / 4
         returned = 0
 
         def count(module: nn.Module, given: Any, result: Any) -> None:
