@@ -15,9 +15,9 @@ from scipy.optimize import nnls
 
 from ambient_ray.data import ImageSet, noise_bank
 from ambient_ray.evaluation import References, evaluate
-from ambient_ray.evaluation.classifier import SmallCNN
-from ambient_ray.evaluation.efficientnet import EfficientNetLite0
 from ambient_ray.evaluation.extractors import ModuleExtractor
+from ambient_ray.evaluation.extractors.classifier import SmallCNN
+from ambient_ray.evaluation.extractors.efficientnet import EfficientNetLite0
 from ambient_ray.training import TrainingData, TrainSettings, World
 from ambient_ray.training.checkpoint import save_checkpoint
 from ambient_ray.training.state import TrainState

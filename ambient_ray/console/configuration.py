@@ -57,6 +57,10 @@ class EvaluationConfig(_Section):
     """How candidates are scored."""
 
     features: str | dict[str, Any] = "auto"
+    weights: AbsolutePath | None = None
+    sha256: str | None = Field(None, pattern=r"^[0-9a-fA-F]{64}$")
+    repo: AbsolutePath | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     reference: str = "heldout"  # or full, train, or the path of any other set
     heldout: int | None = Field(None, ge=2)
     samples: int = Field(ge=16)

@@ -209,12 +209,22 @@ def _warm_start(config: Configuration, space: Space, objectives: Objectives) -> 
 def _extractor(config: Configuration, images: ImageSet) -> Any:
     from ambient_ray.evaluation import build_extractor
 
-    features = config.evaluation.features
+    evaluation = config.evaluation
+    features = evaluation.features
     if features == "auto":
         features = (
             "classifier" if config.dataset.path is None and config.dataset.name in _CLASSIFIED else "efficientnet_lite0"
         )
-    return build_extractor(features, image_set=images, cache_dir=config.output_dir / "cache", seed=config.seed)
+    return build_extractor(
+        features,
+        image_set=images,
+        cache_dir=config.output_dir / "cache",
+        seed=config.seed,
+        weights=evaluation.weights,
+        sha256=evaluation.sha256,
+        repo=evaluation.repo,
+        precision=evaluation.precision,
+    )
 
 
 def _objectives(config: Configuration, extractor: str) -> Objectives:

@@ -33,3 +33,23 @@ class EvaluationSettingsError(UserError, ValueError):
 
 class IncomparableScoresError(UserError, ValueError):
     """Scores, or a reference and an extractor, that do not belong together."""
+
+
+class MissingWeightsError(UserError, FileNotFoundError):
+    """A file of weights, or a clone of a repository, that is not where it was said to be."""
+
+
+class WeightsHashError(UserError, ValueError):
+    """A file of weights whose SHA-256 is not the expected one."""
+
+
+class NotAStateDictError(UserError, ValueError):
+    """A file that cannot be read as a state dict: damaged, a pickled object, or a TorchScript archive."""
+
+
+class WrongNetworkError(UserError, ValueError):
+    """A state dict of another network."""
+
+
+class WeightsDownloadError(UserError, ConnectionError):
+    """Weights, or the code of a network, that could not be downloaded."""

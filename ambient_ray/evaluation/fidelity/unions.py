@@ -132,7 +132,7 @@ def _shares(pairs: Pairs, words: Words, images: int) -> Floats:
         return np.zeros(len(_MEMBERS))
     starts = np.flatnonzero(np.diff(pairs.image, prepend=-1))
     held = np.bitwise_or.reduceat(words[pairs.sample, pairs.nearer], starts, axis=0)
-    return np.unpackbits(held.view(np.uint8), axis=1).sum(axis=0)[: len(_MEMBERS)] / images
+    return np.asarray(np.unpackbits(held.view(np.uint8), axis=1).sum(axis=0)[: len(_MEMBERS)] / images)
 
 
 def _at_full_size(halves: Floats) -> float:

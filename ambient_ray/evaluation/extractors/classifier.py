@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from ambient_ray.data import ImageSet, to_float
 
-from .errors import BrokenFeatureCacheError, LabelsMissingError, TooFewImagesError
-from .extractors import Fact, ModuleExtractor, weight_hash
+from ..errors import BrokenFeatureCacheError, LabelsMissingError, TooFewImagesError
+from .base import Fact, ModuleExtractor, weight_hash
 
 ARCHITECTURE = "small-cnn-1"
 _HELD_OUT = 0.1

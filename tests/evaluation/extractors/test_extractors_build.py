@@ -12,7 +12,8 @@ from torch import nn
 
 from ambient_ray.data import ImageSet, load_images
 from ambient_ray.errors import UserError
-from ambient_ray.evaluation import Extractor, build_extractor, classifier, nearest_cosine
+from ambient_ray.evaluation import Extractor, build_extractor, nearest_cosine
+from ambient_ray.evaluation.extractors import classifier
 
 
 @pytest.fixture(scope="module")
