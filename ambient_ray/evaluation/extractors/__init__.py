@@ -1,6 +1,17 @@
 """What turns images into the vectors that distances and similarities are computed on."""
 
-from .base import Extractor, Fact, Features, Images, ModuleExtractor, PixelExtractor, Precision, device_of, on_device, weight_hash
+from .base import (
+    Extractor,
+    Fact,
+    Features,
+    Images,
+    ModuleExtractor,
+    PixelExtractor,
+    Precision,
+    device_of,
+    on_device,
+    weight_hash,
+)
 from .build import BUILT_IN, build_extractor
 from .cache import CachedExtractor
 from .dinov2 import DINOv2

@@ -83,9 +83,9 @@ def set_variances(fixed: Pairs, moving: Pairs, nearest: Indices, images: int, k:
 
     A set is divided into 8 blocks, and both shares are computed for all unions of 3 to 7 of them, eight times over.
     Half the mean squared difference of two unions of a blocks that share o of them estimates, without bias, what the
-    variance components leave: sum over orders j of V_j (1 - (o/a)^j) (Efron and Stein 1981). Over 1 - o/a = w that goes
-    from the jackknife's sum of j V_j at w = 0 to the variance at w = 1, and it changes smoothly with t = a/8: its
-    logarithm, fitted by 1, w, w^2, log t, log^2 t, is read off at w = t = 1.
+    variance components leave: sum over orders j of V_j (1 - (o/a)^j) (Efron and Stein 1981). Divided by
+    w = 1 - o/a, this goes from the jackknife's sum of j V_j at w = 0 to the variance at w = 1, and it changes smoothly
+    with t = a/8: its logarithm, fitted by 1, w, w^2, log t, log^2 t, is read off at w = t = 1.
     """
     rng = np.random.default_rng(0)
     m = len(nearest)
@@ -132,7 +132,8 @@ def _shares(pairs: Pairs, words: Words, images: int) -> Floats:
         return np.zeros(len(_MEMBERS))
     starts = np.flatnonzero(np.diff(pairs.image, prepend=-1))
     held = np.bitwise_or.reduceat(words[pairs.sample, pairs.nearer], starts, axis=0)
-    return np.asarray(np.unpackbits(held.view(np.uint8), axis=1).sum(axis=0)[: len(_MEMBERS)] / images)
+    hits = np.unpackbits(held.view(np.uint8), axis=1).sum(axis=0)[: len(_MEMBERS)]
+    return np.asarray(hits / images)
 
 
 def _at_full_size(halves: Floats) -> float:
