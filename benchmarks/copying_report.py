@@ -47,15 +47,16 @@ def main() -> None:
 
 
 def score(path: str, out: Path, stored: Path) -> dict[str, Any]:
-    """All rungs that every arm has reached; rows that were scored before are kept."""
+    """All rungs that every arm has reached; features are kept, so that scoring again is quick."""
     import torch
 
     from ambient_ray.evaluation import CachedExtractor, References, build_extractor, evaluate
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     parts = subsets(path, out)
-    extractor = build_extractor("efficientnet_lite0", image_set=parts.train, cache_dir=out)
-    references = References.build(CachedExtractor(extractor, out), parts.train, parts.heldout)
+    built = build_extractor("efficientnet_lite0", image_set=parts.train, cache_dir=out)
+    extractor = CachedExtractor(built, out / "features")
+    references = References.build(extractor, parts.train, parts.heldout)
     rows: list[Row] = []
     facts: Mapping[str, Any] = {}
     for rung, seen in enumerate(RUNGS):
