@@ -12,7 +12,6 @@ from .errors import (
     NotAStateDictError,
     TooFewImagesError,
     UnknownExtractorError,
-    WeightsDownloadError,
     WeightsHashError,
     WrongNetworkError,
 )
@@ -107,7 +106,6 @@ __all__ = [
     "TooFewImagesError",
     "TwoNearest",
     "UnknownExtractorError",
-    "WeightsDownloadError",
     "WeightsHashError",
     "WrongNetworkError",
     "authentic_share",

@@ -49,7 +49,3 @@ class NotAStateDictError(UserError, ValueError):
 
 class WrongNetworkError(UserError, ValueError):
     """A state dict of another network."""
-
-
-class WeightsDownloadError(UserError, ConnectionError):
-    """Weights, or the code of a network, that could not be downloaded."""

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..errors import FeatureShapeError, MissingWeightsError, WeightsDownloadError
+from ambient_ray.data.errors import FetchError
+
+from ..errors import FeatureShapeError, MissingWeightsError
 from .base import ModuleExtractor, Precision
 from .weights import Published, find_weights, load_into, read_state
 
@@ -136,7 +138,7 @@ def _network(arch: str, repo: str | None) -> nn.Module:
                 repo or REPOSITORY, f"dinov2_{arch}", pretrained=False, verbose=False, **place
             )
     except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
-        raise WeightsDownloadError(
+        raise FetchError(
             f"https://github.com/{REPOSITORY.replace(':', '/tree/')} could not be downloaded ({error}); clone it "
             "elsewhere and give its path by evaluation.repo=."
         ) from error

@@ -1,11 +1,7 @@
 """Files of weights: found or downloaded, checked by their SHA-256, and read as state dicts only."""
 
 import hashlib
-import http.client
-import os
 import pickle
-import tempfile
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +9,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ambient_ray.data.fetch import cache_folder, fetch
+
 from ..errors import (
     MissingWeightsError,
     NotAStateDictError,
-    WeightsDownloadError,
     WeightsHashError,
     WrongNetworkError,
 )
 
-#: Seconds that a server may stay silent.
-TIMEOUT = 30.0
-_CHUNK = 1 << 20
 _NAMED = 3
 
 
@@ -43,28 +37,26 @@ class WeightsFile:
     sha256: str
 
 
-def cache_folder() -> Path:
-    """Where downloaded weights are kept: `$AMBIENT_RAY_CACHE/weights`, else `~/.cache/ambient-ray/weights`."""
-    chosen = os.environ.get("AMBIENT_RAY_CACHE")
-    return (Path(chosen) if chosen else Path("~/.cache/ambient-ray")).expanduser() / "weights"
-
-
 def find_weights(published: Published, path: str | Path | None = None, *, sha256: str | None = None) -> WeightsFile:
     """The file at `path`, or the published one, from the cache folder or downloaded into it.
 
     sha256: what to expect instead of the published digest. The digest is computed and checked at each call.
-    Raises MissingWeightsError, WeightsHashError, WeightsDownloadError.
+    Raises MissingWeightsError, WeightsHashError, and of ambient_ray.data FetchError and ChecksumError.
     """
     expected = (sha256 or published.sha256).lower()
     if path is not None:
         found = Path(path).expanduser().absolute()
         if not found.is_file():
             raise MissingWeightsError(f"There is no file of weights at {found}; give its path by evaluation.weights=.")
-        return _checked(found, expected, "give the right file, or say which it is by evaluation.sha256=")
-    kept = cache_folder() / published.url.rpartition("/")[2]
-    if not kept.exists():
-        _download(published.url, kept, expected)
-    return _checked(kept, expected, "delete it, and it is downloaded again")
+        digest = file_sha256(found)
+        if digest != expected:
+            raise WeightsHashError(
+                f"{found} has SHA-256 {digest}, expected {expected}; give the right file, or say which it is by "
+                "evaluation.sha256=."
+            )
+        return WeightsFile(found, digest)
+    advice = "get the file elsewhere and give its path by evaluation.weights="
+    return WeightsFile(fetch(published.url, cache_folder() / "weights", digest=expected, advice=advice), expected)
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
@@ -114,34 +106,3 @@ def file_sha256(path: Path) -> str:
     """The SHA-256 hex digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _checked(path: Path, expected: str, advice: str) -> WeightsFile:
-    digest = file_sha256(path)
-    if digest != expected:
-        raise WeightsHashError(f"{path} has SHA-256 {digest}, expected {expected}; {advice}.")
-    return WeightsFile(path, digest)
-
-
-def _download(url: str, target: Path, expected: str) -> None:
-    """Written beside its place and renamed when it is whole and right: no part of a file is ever taken for it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}-", delete=False) as file:
-        partial = Path(file.name)
-        try:
-            with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-                size, got = answer.headers.get("Content-Length"), 0
-                while chunk := answer.read(_CHUNK):
-                    got += file.write(chunk)
-            if size is not None and got != int(size):
-                raise ConnectionError(f"{got:,} of {int(size):,} bytes came")
-            file.flush()
-            _checked(partial, expected, f"this is what {url} sent; get the file elsewhere and give evaluation.weights=")
-            os.replace(partial, target)
-        except (OSError, http.client.HTTPException) as error:
-            raise WeightsDownloadError(
-                f"{url} could not be downloaded ({error}); get the file elsewhere and give its path by "
-                "evaluation.weights=."
-            ) from error
-        finally:
-            partial.unlink(missing_ok=True)

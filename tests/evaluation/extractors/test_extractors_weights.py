@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from ambient_ray.data import ChecksumError, FetchError
 from ambient_ray.evaluation import (
     MissingWeightsError,
     NotAStateDictError,
-    WeightsDownloadError,
     WeightsHashError,
     WrongNetworkError,
 )
@@ -68,7 +68,7 @@ def test_a_download_is_made_once_checked_and_survives_the_server(served):
 
 def test_a_download_of_another_file_leaves_nothing(served):
     server, _, cache = served
-    with pytest.raises(WeightsHashError, match=r"SHA-256 .* expected 0000.*evaluation\.weights="):
+    with pytest.raises(ChecksumError, match=r"another file than the published one, its SHA256 .*evaluation\.weights="):
         find_weights(Published(f"http://127.0.0.1:{server.server_port}/w.pth", "0" * 64))
     assert list(cache.iterdir()) == []
 
@@ -78,11 +78,11 @@ def test_a_broken_off_or_failed_download_says_the_url_and_leaves_nothing(served)
     (folder / "short.pth").write_bytes(b"abc")
     url = f"http://127.0.0.1:{server.server_port}"
     for name in ("short.pth", "none.pth"):
-        with pytest.raises(WeightsDownloadError, match=rf"{url}/{name} could not .*evaluation\.weights="):
+        with pytest.raises(FetchError, match=rf"{url}/{name} cannot be fetched .*evaluation\.weights="):
             find_weights(Published(f"{url}/{name}", "0" * 64))
     server.shutdown()
     server.server_close()
-    with pytest.raises(WeightsDownloadError, match="could not be downloaded"):
+    with pytest.raises(FetchError, match="cannot be fetched"):
         find_weights(Published(f"{url}/w.pth", "0" * 64))
     assert list(cache.iterdir()) == []
 
