@@ -21,10 +21,10 @@ from copying import ARMS, RUNGS, SEEDS, folder_of, subsets
 
 HERE = Path(__file__).resolve().parent
 FIDELITY = "fd_efficientnet_lite0"
-NAMES = {"ddpm": "DDPM", "ambient_0.3": "sigma_tn .3", "ambient_0.5": "sigma_tn .5", "ambient_1": "sigma_tn 1"}
+NAMES = {"ddpm": "DDPM", "ambient_0.5": "sigma_tn .5", "ambient_1": "sigma_tn 1", "ambient_2": "sigma_tn 2"}
 LOOK = {
-    "ddpm": ("#000000", "o"), "ambient_0.3": ("#56B4E9", "s"), "ambient_0.5": ("#0072B2", "^"),
-    "ambient_1": ("#D55E00", "D"),
+    "ddpm": ("#000000", "o"), "ambient_0.5": ("#56B4E9", "s"), "ambient_1": ("#0072B2", "^"),
+    "ambient_2": ("#D55E00", "D"),
 }  # fmt: skip
 TOLERANCE = 0.05
 Row = dict[str, Any]
