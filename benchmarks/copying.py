@@ -126,8 +126,8 @@ def _train(job: Job) -> str:
         return f"{job.arm} seed {job.seed}: {RUNGS[job.rung]:,} images are there"
     settings = TrainSettings(
         backbone=NETWORK, rungs=RUNGS[: job.rung + 1], batch_size=BATCH, lr=1e-3, warmup_images=200 * BATCH,
-        ema_halflife_images=10000, precision="bf16", compile=True, sigma_tn=ARMS[job.arm], mixing="sigma_split", p_mean=-0.5,
-        seed=job.seed, samples=SAMPLES,
+        ema_halflife_images=10000, precision="bf16", compile=True, sigma_tn=ARMS[job.arm], mixing="sigma_split",
+        p_mean=-0.5, seed=job.seed, samples=SAMPLES,
     )  # fmt: skip
 
     def score(model: Any, samples: Any) -> Scored:

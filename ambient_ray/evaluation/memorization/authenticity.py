@@ -10,7 +10,7 @@ from ..neighbours import TwoNearest, two_nearest
 
 
 def authentic_share(nearest: TwoNearest, radii: Floats) -> Estimate:
-    """AuthPct as a fraction of 1 (Alaa et al. 2022, eq. 6; as in dgm-eval), with Wilson's 95 % interval.
+    """AuthPct as a fraction of 1 (Alaa et al. 2022; as in dgm-eval), with Wilson's 95 % interval.
 
     The share of images whose distance to the nearest training image is larger than that training image's distance to
     its own nearest other one. nearest: `two_nearest(features, training features)`; radii [n_train]:

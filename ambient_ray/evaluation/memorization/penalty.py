@@ -10,7 +10,7 @@ _EPSILON = 1e-6
 
 
 def memorization_informed(distance: Estimate, similarity: Array, tau: float) -> Estimate:
-    """MiFID (Bai et al. 2021, "On training sample memorization", eqs. 2 to 4): distance / (m + 1e-6) if m < tau.
+    """MiFID (Bai et al. 2021, "On training sample memorization"): distance / (m + 1e-6) if m < tau.
 
     m is the mean over samples of 1 - |similarity|, similarity [N] being each one's highest cosine to a training image;
     where m >= tau the distance is returned as it is. tau: `usual_distance` of held-out images, in place of the paper's

@@ -10,7 +10,7 @@ ALIKE = 0.6
 
 
 def reproducibility(features_a: Array, features_b: Array, tau: float = ALIKE) -> Estimate:
-    """RP, the share of pairs whose cosine exceeds tau (Zhang et al. 2023, "The emergence of reproducibility", eq. 2).
+    """RP, the share of pairs whose cosine exceeds tau (Zhang et al. 2023, "The emergence of reproducibility").
 
     features_a, features_b [N, d]: of two models' samples, the i-th of both from the same latent. Models that have
     learnt one distribution agree without copying; copiers of one training set agree as well: read it beside a score of

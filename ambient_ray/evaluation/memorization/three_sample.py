@@ -43,7 +43,7 @@ def data_copying(
     heldout_distance: Floats,
     heldout_cell: npt.NDArray[np.int64],
 ) -> Estimate:
-    """C_T, the data-copying statistic (Meehan, Chaudhuri and Dasgupta 2020, eqs. 1 and 2), with its 95 % interval.
+    """C_T, the data-copying statistic (Meehan, Chaudhuri and Dasgupta 2020), with its 95 % interval.
 
     In each cell of feature space, the Mann-Whitney z of the samples' distances to the training set against the held-out
     images'; C_T is their mean, weighted by how many held-out images lie in each cell. Far below 0 (< -2): samples lie
