@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from ambient_ray.data import Split
 from ambient_ray.errors import UserError
-from ambient_ray.evaluation import LARGER_IS_BETTER, PixelExtractor, References, evaluate, fidelity_key
+from ambient_ray.evaluation import LARGER_IS_BETTER, LIMIT_FROM, PixelExtractor, References, evaluate, fidelity_key
 from ambient_ray.training import TrainingData, TrainSettings, TrainSettingsError
 from ambient_ray.training.resident import check_images
 from ambient_ray.training.state import check_model, image_facts
@@ -146,8 +146,8 @@ def _ends(parameter: Parameter) -> Sequence[Any]:
 
 
 def check_scores(needed: Sequence[str], extractor: str, subsets: Split, reference: str) -> None:
-    """Every score that the search needs is one that a rung computes; scoring a handful of images shows the names."""
-    few = [images.subset(range(min(4, len(images)))) for images in (subsets.train, subsets.heldout)]
+    """Every score that the search needs is one that a rung computes; scoring a few images shows the names."""
+    few = [images.subset(range(min(LIMIT_FROM, len(images)))) for images in (subsets.train, subsets.heldout)]
     pixels = PixelExtractor()
     shown = {name: few[1] if reference == name else None for name in ("full", "other")}
     references = References.build(pixels, *few, full=shown["full"], other=shown["other"])

@@ -230,8 +230,9 @@ def _extractor(config: Configuration, images: ImageSet) -> Any:
 def _objectives(config: Configuration, extractor: str) -> Objectives:
     from ambient_ray.evaluation import fidelity_key
 
-    wanted = config.evaluation.fidelity
-    return Objectives(fidelity_key(extractor) if wanted == "fd" else wanted, config.evaluation.memorization)
+    key, wanted = fidelity_key(extractor), config.evaluation.fidelity
+    named = {"fd": key, "fd_inf": f"{key}_inf", "mi_fd": f"mi_{key}"}
+    return Objectives(named.get(wanted, wanted), config.evaluation.memorization)
 
 
 def _policy(config: Configuration, objectives: Objectives) -> RungPolicy:

@@ -16,7 +16,7 @@ from .errors import (
     WrongNetworkError,
 )
 from .estimate import Estimate, bootstrap_interval, wilson_interval
-from .evaluate import LARGER_IS_BETTER, Scores, comparable, evaluate
+from .evaluate import LARGER_IS_BETTER, LIMIT_FROM, Scores, comparable, evaluate
 from .extractors import (
     BUILT_IN,
     CachedExtractor,
@@ -71,6 +71,7 @@ from .settings import REFERENCES, EvaluationSettings, fidelity_key
 __all__ = [
     "BUILT_IN",
     "LARGER_IS_BETTER",
+    "LIMIT_FROM",
     "NEIGHBOURS",
     "PARTIAL_AREA",
     "REFERENCES",
