@@ -16,7 +16,7 @@ from .errors import (
     WrongNetworkError,
 )
 from .estimate import Estimate, bootstrap_interval, wilson_interval
-from .evaluate import LARGER_IS_BETTER, LIMIT_FROM, Scores, comparable, evaluate
+from .evaluate import LARGER_IS_BETTER, LIMIT_FROM, Scores, check_comparable, comparable, evaluate
 from .extractors import (
     BUILT_IN,
     CachedExtractor,
@@ -114,6 +114,7 @@ __all__ = [
     "bootstrap_interval",
     "build_extractor",
     "calibrated_tau",
+    "check_comparable",
     "comparable",
     "compare_many",
     "compare_shares",

@@ -58,11 +58,17 @@ def evaluate(
       kid, kid_low, kid_high, kid_se       kernel distance to settings.reference, and its standard error
       precision*, recall*, density*, coverage*   `manifold_scores` against settings.reference, with low and high; larger
       is better; absent where either set has fewer than 7 images
-      f_mem, f_mem_low, f_mem_high         share with d1/d2 < k; f_mem_heldout: the null, held-out real images
-      f_mem_half*, f_mem_quarter*          the same four at k = 1/2 and 1/4
+      f_mem*                               share with d1/d2 < k
+      f_mem_half*, f_mem_quarter*          the same at k = 1/2 and 1/4
       s_tau, s_tau_low, s_tau_high         share with similarity > tau; s_null: the null
       s_tau_850*, _875*, _900*             the same at the paper's thresholds .85, .875, .9; s_null_850, ...
       tau                                  the threshold of s_tau
+      ums*, train_coverage*                different training images copied, over the samples and over the training set,
+      by f_mem; ums_tau*, train_coverage_tau* by s_tau; nulls of as many held-out images
+      partial*, authentic*                 partial copies; AuthPct (larger is better)
+      c_t*                                 C_T; its null is one half of the held-out images against the other
+      mi_fd_<extractor>*                   MiFID
+    where * stands for itself, _low and _high, and of copying also _heldout: the null, the same of held-out real images.
 
     Raises IncomparableScoresError, FeatureShapeError, TooFewImagesError, NonFiniteFeaturesError.
     """
@@ -87,6 +93,16 @@ def comparable(facts_a: Mapping[str, Fact], facts_b: Mapping[str, Fact]) -> tupl
         and (key not in facts_a or key not in facts_b or facts_a[key] != facts_b[key])
     )
     return tuple(differing) or None
+
+
+def check_comparable(facts_a: Mapping[str, Fact], facts_b: Mapping[str, Fact]) -> None:
+    """Refuse to compare two scores that `comparable` says are not: of other N, reference, extractor, preprocessing, ...
+
+    Raises IncomparableScoresError, naming every fact that differs with both values.
+    """
+    if differing := comparable(facts_a, facts_b):
+        named = (f"{key} is {facts_a.get(key, 'unknown')} and {facts_b.get(key, 'unknown')}" for key in differing)
+        raise IncomparableScoresError(f"The two scores do not compare: {', '.join(named)}; score both alike.")
 
 
 def _check(

@@ -157,10 +157,11 @@ def _different(new: Evidence, held: Evidence) -> str | None:
     """The first thing in which the scores differ in kind, as text; None when they compare."""
     if new.objectives != held.objectives:
         return f"{' and '.join(new.objectives)} here, {' and '.join(held.objectives)} there"
+    from ambient_ray.evaluation import comparable
+
     here, there = text_tags(new.facts), text_tags(held.facts)
-    for key in sorted({*here, *there}):
-        if here.get(key) != there.get(key):
-            return f"{key} is {here.get(key, 'unknown')} here and {there.get(key, 'unknown')} there"
+    for key in comparable(here, there) or ():
+        return f"{key} is {here.get(key, 'unknown')} here and {there.get(key, 'unknown')} there"
     return None
 
 

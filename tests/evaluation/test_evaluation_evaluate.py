@@ -13,6 +13,7 @@ from ambient_ray.evaluation import (
     PixelExtractor,
     References,
     build_extractor,
+    check_comparable,
     comparable,
     evaluate,
     fidelity_key,
@@ -154,6 +155,13 @@ def test_scores_are_comparable_or_the_reason_is_named(extractor, references, ful
         "weight_hash",
     )
     assert fidelity_key("inception") == "fid"
+    fewer = evaluate(samples[:50], PixelExtractor(), pixels, seeds={"latent_seed": 0})
+    message = (
+        r"do not compare: extractor is classifier and pixels, n is 60 and 50, weight_hash is \w+ and \w+; score both"
+    )
+    with pytest.raises(UserError, match=message):
+        check_comparable(scores.facts, fewer.facts)
+    check_comparable(scores.facts, scores.facts)
 
 
 def test_references_travel_and_serve_read_only(extractor, references, digits):
