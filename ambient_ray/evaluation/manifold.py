@@ -90,8 +90,8 @@ def manifold_scores(samples: Array | Manifold, reference: Array | Manifold, *, k
     coverage, which count reference images, the variance is that of `subsets.set_variances`, and the interval is
     Wilson's with as many images as would have it, widened for its own scatter. Simulated with 200 samples of normal
     laws, equal, shifted, narrower and wider, recall's and coverage's hold the truth in 93 to 97 % of sample sets, but
-    in 91 % where coverage was 0.98 of 200 images: there three or four images decide. So with precision, Wilson's: 90 % at
-    0.998 of 200.
+    in 91 % where coverage was 0.98 of 200 images: there three or four images decide. So with precision, Wilson's: 90 %
+    at 0.998 of 200.
 
     Raises FeatureShapeError (other widths), EvaluationSettingsError (manifolds of another k), and as `Manifold.of`.
     """
