@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+COMPOSED = {"ambient_ray.search", "ambient_ray.train", "ambient_ray.subsets"}  # by Hydra
 
 
 def test_there_are_commands():
@@ -28,11 +29,7 @@ def test_command(command):
         words = words[words.index("--") + 1 :]
     if words[0] == "make":
         assert subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, timeout=60).returncode == 0
-    elif words[:2] == ["python", "-m"] and words[2] in {
-        "ambient_ray.search",
-        "ambient_ray.train",
-        "ambient_ray.subsets",
-    }:
+    elif words[:2] == ["python", "-m"] and words[2] in COMPOSED:
         flags = ("--cfg", "job")
         content = load(words[2].removeprefix("ambient_ray."), [word for word in words[3:] if word not in flags])
         validate({key: value for key, value in content.items() if key not in {"sizes", "to"}})
