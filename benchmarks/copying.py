@@ -15,6 +15,7 @@ import itertools
 import multiprocessing as mp
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,19 +45,20 @@ def main() -> None:
     parser.add_argument("command", choices=("train",))
     parser.add_argument("--path", required=True, help="CIFAR-10: a folder or zip of images, or its binary version")
     parser.add_argument("--out", type=Path, default=Path("outputs/copying"))
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="which to train on")
     parser.add_argument("--hours", type=float, default=2.0, help="no rung is begun that would end later")
     options = parser.parse_args()
-    train(options.path, options.out.resolve(), options.hours)
+    train(options.path, options.out.resolve(), options.hours, options.arms)
 
 
-def train(path: str, out: Path, hours: float) -> None:
-    """All arms, rung by rung."""
+def train(path: str, out: Path, hours: float, arms: Sequence[str]) -> None:
+    """These arms, rung by rung."""
     os.environ["OMP_NUM_THREADS"] = "1"
     out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with mp.get_context("spawn").Pool(2, _open, (path, out)) as pool:
         for rung in range(len(RUNGS)):
-            jobs = [Job(arm, seed, rung) for arm in ARMS for seed in SEEDS]
+            jobs = [Job(arm, seed, rung) for arm in arms for seed in SEEDS]
             started = time.monotonic()
             for line in pool.imap_unordered(_train, jobs):
                 print(line, flush=True)

@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def score(path: str, out: Path, stored: Path) -> dict[str, Any]:
-    """All rungs that every arm has reached; features are kept, so that scoring again is quick."""
+    """DDPM at all rungs but the first, Ambient at every second one; features are kept, to score again quickly."""
     import torch
 
     from ambient_ray.evaluation import CachedExtractor, References, build_extractor, evaluate
@@ -61,9 +61,9 @@ def score(path: str, out: Path, stored: Path) -> dict[str, Any]:
     facts: Mapping[str, Any] = {}
     for rung, seen in enumerate(RUNGS):
         folders = {(arm, seed): checkpoint(out, arm, seed, rung) for arm in ARMS for seed in SEEDS}
-        if not all(folder.exists() for folder in folders.values()):
-            break
         for (arm, seed), folder in folders.items():
+            if not folder.exists() or rung == 0 or (arm != "ddpm" and rung % 2 == 0):
+                continue
             scores = evaluate(samples_of(folder), extractor, references)
             facts = scores.facts
             trained = json.loads((folder / "checkpoint.json").read_text())["history"][-1]["scores"]
@@ -72,7 +72,7 @@ def score(path: str, out: Path, stored: Path) -> dict[str, Any]:
             np.savez(folder / "hits.npz", ratio=scores.nearest.ratio, similarity=scores.nearest.similarity)
             rows.append({"arm": arm, "seed": seed, "rung": rung, "images_seen": seen, "scores": values})
             print(arm, seed, seen, {key: values[key] for key in (FIDELITY, "f_mem", "s_tau")}, flush=True)
-    last = max(row["rung"] for row in rows)
+    last = common(rows)
     return {"rows": rows, "facts": dict(facts), "compared": compared(out, last, references.originals.tau, extractor)}
 
 
@@ -117,15 +117,23 @@ def samples_of(folder: Path) -> Any:
 def draw(found: Mapping[str, Any], path: str, out: Path, docs: Path) -> None:
     """Figures, and tables on standard output."""
     rows = found["rows"]
-    last = max(row["rung"] for row in rows)
+    last = common(rows)
     docs.mkdir(parents=True, exist_ok=True)
     plane(rows, docs / "plane.png")
     onset(rows, docs / "onset.png")
-    galleries(path, out, last, docs)
+    galleries(path, out, docs)
     print(
         last_rung(rows, last), matched(rows, "f_mem"), matched(rows, "f_mem_half"), matched(rows, "s_tau"), sep="\n\n"
     )
     print(json.dumps(found["compared"], indent=0))
+
+
+def common(rows: Sequence[Row]) -> int:
+    """The last rung that every arm has reached under every seed."""
+    reached: dict[int, int] = {}
+    for row in rows:
+        reached[row["rung"]] = reached.get(row["rung"], 0) + 1
+    return max(rung for rung, runs in reached.items() if runs == len(ARMS) * len(SEEDS))
 
 
 def series(rows: Sequence[Row], arm: str, seed: int, key: str) -> list[float]:
@@ -176,13 +184,14 @@ def _figure(panels: Mapping[str, str], panel: Callable[[Any, str, str], None], p
     figure.savefig(path)
 
 
-def galleries(path: str, out: Path, rung: int, docs: Path) -> None:
-    """The most similar pairs of DDPM and of each Ambient arm, first seed."""
+def galleries(path: str, out: Path, docs: Path) -> None:
+    """The most similar pairs of DDPM and of each Ambient arm, first seed, after all of its training."""
     from ambient_ray.evaluation import two_nearest
     from ambient_ray.tracking.figures import nearest_gallery
 
     train = subsets(path, out).train.images
     for arm in ARMS:
+        rung = max(r for r in range(len(RUNGS)) if checkpoint(out, arm, SEEDS[0], r).exists())
         samples = samples_of(checkpoint(out, arm, SEEDS[0], rung))
         nearest = two_nearest(samples, train)
         title = f"{NAMES[arm]}, {RUNGS[rung]:,} images seen: samples (left), nearest training images (right)"
@@ -191,8 +200,9 @@ def galleries(path: str, out: Path, rung: int, docs: Path) -> None:
 
 
 def mean(rows: Sequence[Row], arm: str, rung: int, key: str) -> float:
-    """Of both seeds."""
-    return float(np.mean([r["scores"][key] for r in rows if r["arm"] == arm and r["rung"] == rung]))
+    """Of both seeds; infinite where the arm was not trained so far."""
+    values = [r["scores"][key] for r in rows if r["arm"] == arm and r["rung"] == rung]
+    return float(np.mean(values)) if values else float("inf")
 
 
 def last_rung(rows: Sequence[Row], last: int) -> str:

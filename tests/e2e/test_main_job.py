@@ -186,11 +186,23 @@ def test_mlflow_has_each_trial_once_and_none_running(story):
 def test_every_rung_has_its_scores_with_intervals_on_one_axis(story):
     client, runs = runs_of(story["folder"])
     run_id = trials_of(runs)[0].info.run_id
-    for name in ("fd_classifier", "f_mem", "f_mem_low", "f_mem_high", "gap"):
+    names = ["fd_classifier", "fd_classifier_low", "fd_classifier_inf", "mi_fd_classifier", "kid_se", "recall", "gap"]
+    for name in ("f_mem", "s_tau", "partial", "authentic", "c_t", "ums", "train_coverage"):
+        names += [name, f"{name}_low", f"{name}_high", "s_null" if name == "s_tau" else f"{name}_heldout"]
+    for name in names:
         assert [m.step for m in client.get_metric_history(run_id, name)] == [640, 1280, 2560]
     for folder in ("samples", "nearest"):
         pictures = [a.path for a in client.list_artifacts(run_id, folder)]
         assert pictures == [f"{folder}/{step:010d}.png" for step in (640, 1280, 2560)]
+
+
+def test_the_study_says_how_alike_what_every_two_models_draw(story):
+    client, runs = runs_of(story["folder"])
+    parent = next(r for r in runs if "ambient_ray.trial" not in r.data.tags)
+    assert "reproducibility.png" in {a.path for a in client.list_artifacts(parent.info.run_id)}
+    pairs = json.loads(Path(client.download_artifacts(parent.info.run_id, "reproducibility.json")).read_text())
+    stops = {pair[side] for pair in pairs for side in "ab" if pair[side].startswith("DDPM")}
+    assert len(stops) == 3 and all(0 <= pair["low"] <= pair["rp"] <= pair["high"] <= 1 for pair in pairs)
 
 
 def test_no_pickle_was_written(story):
