@@ -86,7 +86,9 @@ def test_no_uniform_leaves_the_interval(sigma_tn, p_std, dtype, above):
     sigma = LogNormal(p_std=p_std).sample(u, **interval, dtype=dtype)
     assert bool(torch.isfinite(sigma).all() and (sigma > 0).all())
     assert bool((sigma > sigma_tn).all() if above else (sigma < sigma_tn).all())
-    assert bool((sigma.diff() >= 0).all()), "the map from uniforms must be increasing"
+    # But for the last place: uniforms 1e-12 apart have one level, and its two roundings may be in either order.
+    last_place = torch.finfo(dtype).eps * sigma[1:]
+    assert bool((sigma.diff() >= -last_place).all()), "the map from uniforms must be increasing"
 
 
 def test_refuses_what_is_no_interval():
