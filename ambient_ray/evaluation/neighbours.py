@@ -13,7 +13,7 @@ from .errors import FeatureShapeError
 
 _BLOCK_VALUES = 1 << 22  # values of one block on a processor: 16 MiB in float32
 _MOST_VALUES = 1 << 27  # and on a GPU with memory to spare, which smaller ones leave idle
-_KEYS = 1 << 14  # training images of one block: fewer make the product slow, more leave room for too few queries
+_KEYS = 1 << 12  # training images of one block, so that it has some hundred queries, and the product its speed
 _FEW, _MANY = 4, 16  # candidates of a query that are compared exactly, and those of one for which few don't do
 
 
