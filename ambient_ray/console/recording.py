@@ -114,7 +114,10 @@ def _record_reproducibility(prepared: Prepared, recorder: StudyRecorder, land: L
     pairs = reproducibility_of_pairs(names)
     if not pairs:
         return
-    rows = [{"a": a, "b": b, "rp": e.value, "low": e.low, "high": e.high, "n": e.n} for (a, b), e in pairs.items()]
+    rows = [
+        {"a": a, "b": b, "rp": rp.value, "low": rp.low, "high": rp.high, "n": rp.n, "other_latents": null.value}
+        for (a, b), (rp, null) in pairs.items()
+    ]
     recorder.log_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "reproducibility.json")
     recorder.log_file(reproducibility_figure(pairs, prepared.config.folder / "reproducibility.png"))
 

@@ -19,10 +19,11 @@ def test_two_models_agree_where_their_samples_of_one_latent_are_alike(tmp_path):
     half = np.where(np.arange(200)[:, None] < 100, first, other)
     folders = {name: checkpoint(tmp_path / name, f) for name, f in {"a": first, "b": half, "c": other}.items()}
     pairs = reproducibility_of_pairs(folders)
-    assert {pair: estimate.value for pair, estimate in pairs.items()} == pytest.approx(
+    assert {pair: found.rp.value for pair, found in pairs.items()} == pytest.approx(
         {("a", "b"): 0.5, ("a", "c"): 0.0, ("b", "c"): 0.5}, abs=0.01
     )
-    assert pairs["a", "b"].low < 0.5 < pairs["a", "b"].high and pairs["a", "b"].n == 200
+    rp, null = pairs["a", "b"]
+    assert rp.low < 0.5 < rp.high and rp.n == 200 and null.value == 0
     assert reproducibility_figure(pairs, tmp_path / "matrix.png").stat().st_size > 5000
 
 
