@@ -3,9 +3,9 @@
     python benchmarks/copying_report.py score --path cifar10.zip/train
     python benchmarks/copying_report.py draw --path cifar10.zip/train
 
-`score`: every arm, seed and rung by the product's own `evaluate` (EfficientNet-Lite0 features, against held-out
-images), into benchmarks/data/copying.json. `draw`: the figures in docs/copying/ and the tables, in Markdown, that
-benchmarks/COPYING.md holds; from the JSON file and, for the galleries, the samples.
+`score`: every arm and seed, at the rungs of SCORED, by the product's own `evaluate` (EfficientNet-Lite0 features,
+against held-out images), into benchmarks/data/copying.json. `draw`: the figures in docs/copying/ and, in Markdown,
+tables of all scores; from the JSON file and, for the galleries, the samples.
 """
 
 from __future__ import annotations
