@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from synthetic import rung_of, wide_space
 
-from ambient_ray.tracking import StudyRecorder, resolve_store
+from ambient_ray.tracking import RungScores, StudyRecorder, resolve_store
 from ambient_ray.tuning.points import uniform
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ def record(trials: int, folder: Path, uri: str | None = None) -> tuple[list[floa
             recorder.trial_started(number, "ambient", settings)
             for index in range(_RUNGS):
                 rung = rung_of(space, number, settings, index)
-                recorder.rung_scored(number, index, rung.images_seen, rung.scores, rung.facts)
+                recorder.rung_scored(number, RungScores(index, rung.images_seen, rung.scores, rung.facts))
             recorder.trial_ended(number, "stopped", f"dominated at rung {_RUNGS} of 4")
         _written(recorder)
         blocks.append(1e3 * (time.perf_counter() - began) / len(block))

@@ -8,12 +8,11 @@ from rich.table import Table
 from rich.text import Text
 
 from ambient_ray.interval import Interval
+from ambient_ray.reporting.comparison import percent
+from ambient_ray.reporting.verdict import Match, Verdict, matches, memorization
 from ambient_ray.tracking import Registration
 from ambient_ray.tuning.confirmation import Confirmed
 from ambient_ray.tuning.records import Candidate, Landscape, Objectives, TrialRecord
-
-from .comparison import percent
-from .verdict import Match, Verdict, matches, memorization
 
 
 def front_table(land: Landscape, objectives: Objectives, champion: Candidate | None) -> Table:
@@ -109,7 +108,7 @@ def draw_front(land: Landscape, objectives: Objectives, champion: Candidate | No
     """The plane of the two objectives as a PNG: all candidates, the front, DDPM's path; None without candidates."""
     if not land.candidates:
         return None
-    from ambient_ray.tracking.front_figure import FrontPoint, front_figure
+    from ambient_ray.reporting.front import FrontPoint, front_figure
 
     front = {(c.trial.number, c.rung.rung) for c in land.front}
     points = [

@@ -4,11 +4,11 @@ import json
 import sys
 from pathlib import Path
 
+from ambient_ray.reporting.verdict import Verdict, metrics
 from ambient_ray.tracking import DatasetFacts, Registration, RungScores, StudyRecorder
 from ambient_ray.tuning.records import Landscape, RungRecord, TrialRecord
 
 from .preparation import Prepared
-from .verdict import Verdict, metrics
 
 
 class Tracked:
@@ -25,10 +25,7 @@ class Tracked:
 
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
         """A rung's scores, with its checkpoint for the pictures."""
-        scores = _scores(rung)
-        self._recorder.rung_scored(
-            trial.number, scores.rung, scores.images_seen, scores.scores, scores.facts, scores.checkpoint
-        )
+        self._recorder.rung_scored(trial.number, _scores(rung))
 
     def trial_ended(self, trial: TrialRecord) -> None:
         """A trial is finished, stopped or failed."""
@@ -123,4 +120,6 @@ def _record_reproducibility(prepared: Prepared, recorder: StudyRecorder, land: L
 
 
 def _scores(rung: RungRecord) -> RungScores:
-    return RungScores(rung.rung, rung.images_seen, dict(rung.scores), dict(rung.facts), Path(rung.checkpoint))
+    return RungScores(
+        rung.rung, rung.images_seen, dict(rung.scores), dict(rung.facts), Path(rung.checkpoint), rung.seconds, rung.at
+    )

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ambient_ray.reporting.verdict import conclude
 from ambient_ray.tracking import StudyRecorder
 from ambient_ray.tuning.budget import Budget
 from ambient_ray.tuning.confirmation import candidates_to_confirm, failed_replicas, replicas_to_begin
@@ -22,7 +23,6 @@ from .images import publish_subset
 from .preparation import Prepared, bank_for, cores, network_imports, prepare
 from .progress import Progress
 from .recording import Tracked, record_conclusion, start_recording
-from .verdict import conclude
 
 _SHORT = 500_000  # training images; the shortest preset for larger images has twice as many
 

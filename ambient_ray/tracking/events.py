@@ -36,7 +36,7 @@ class RungScores:
 
     rung: from 0; images_seen: the x-axis of every metric; scores: flat, intervals as `<name>_low`,
     `<name>_high`; facts: how they were taken (extractor, weight_hash, n, reference, seeds); checkpoint: its
-    folder, or None.
+    folder, or None; seconds: what training and scoring it took; at: when it was scored, in seconds since 1970 (0: now).
     """
 
     rung: int
@@ -44,6 +44,8 @@ class RungScores:
     scores: Mapping[str, float]
     facts: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
+    seconds: float = 0.0
+    at: float = 0.0
 
 
 @dataclass(frozen=True)

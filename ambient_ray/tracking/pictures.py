@@ -25,7 +25,7 @@ def draw_rung(
     from .figures import nearest_gallery, nearest_training, partial_gallery, sample_grid
 
     name = f"{images_seen:010d}.png"  # sorts in the order of training
-    for part in ("samples", "nearest", "partial"):
+    for part in ("samples",) if train_images is None else ("samples", "nearest", "partial"):
         (folder / part).mkdir()
     drawn = [(sample_grid(samples.images, folder / "samples" / name), "samples")]
     if train_images is None:
@@ -48,4 +48,6 @@ def draw_rung(
     if samples.partial is not None:
         parts = partial_gallery(samples.images, train_images, samples.partial, folder / "partial" / name)
         drawn += [(parts, "partial")] if parts is not None else []
+    if not any((folder / "partial").iterdir()):
+        (folder / "partial").rmdir()
     return drawn

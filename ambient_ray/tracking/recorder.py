@@ -100,20 +100,11 @@ class StudyRecorder:
         """A trial begins or is taken up again. arm: ddpm, ambient, ...; parent: the trial it replicates."""
         self._put(events.TrialStarted(number, arm, dict(params), parent))
 
-    def rung_scored(
-        self,
-        number: int,
-        rung: int,
-        images_seen: int,
-        scores: Mapping[str, float],
-        facts: Mapping[str, Any] | None = None,
-        checkpoint: Path | None = None,
-    ) -> None:
-        """A trial was scored. checkpoint: its folder; pictures are drawn of the samples.npz in it.
+    def rung_scored(self, number: int, scored: RungScores) -> None:
+        """A trial was scored; pictures are drawn of the samples.npz in its checkpoint's folder.
 
         The folder must live until it is read (`flush`). A rung that MLflow has already is left alone.
         """
-        scored = RungScores(rung, images_seen, dict(scores), dict(facts or {}), checkpoint)
         self._put(events.RungScored(number, scored))
 
     def trial_ended(self, number: int, state: str, reason: str = "") -> None:

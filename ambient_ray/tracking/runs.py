@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import events
+from .checkpoint import CheckpointUnreadableError
 from .dataset import dataset_input
 from .labels import (
     ARM,
@@ -37,6 +38,7 @@ from .labels import (
 )
 from .pictures import draw_rung
 from .registry import register_champion
+from .rung_record import write_rung
 from .store import TrackingStore, open_client
 from .system import git_commit, system_facts
 
@@ -55,6 +57,7 @@ class _TrialRun:
     state: str | None
     steps: set[int] | None = None  # images seen of the rungs already written; None: not asked yet
     facts: dict[str, str] = field(default_factory=dict)
+    started: events.TrialStarted | None = None
 
 
 class StudyRuns:
@@ -109,7 +112,7 @@ class StudyRuns:
         known = self._trials.get(event.number)
         if known is not None:
             self.client.update_run(known.run_id, status="RUNNING")
-            known.state = None
+            known.state, known.started = None, event
             self._log_new_params(known.run_id, params, known.params, tags)
             return
         parent = self.run_id if event.parent is None else self._trial(event.parent).run_id
@@ -120,7 +123,7 @@ class StudyRuns:
             run_name=trial_name(event.number, event.arm, event.params, event.parent),
             tags={"mlflow.parentRunId": parent, STUDY: self.study, KIND: kind, TRIAL: str(event.number), **of},
         )
-        self._trials[event.number] = _TrialRun(run.info.run_id, {}, None, steps=set())
+        self._trials[event.number] = _TrialRun(run.info.run_id, {}, None, steps=set(), started=event)
         self._log_new_params(run.info.run_id, params, self._trials[event.number].params, tags)
         self._log_dataset(run.info.run_id, None)
 
@@ -133,13 +136,10 @@ class StudyRuns:
             trial.steps = {metric.step for metric in self.client.get_metric_history(trial.run_id, "rung")}
         if scored.images_seen in trial.steps:
             return
-        if scored.checkpoint is not None:
-            with tempfile.TemporaryDirectory(prefix="ambient-figures-") as scratch:
-                for path, folder in draw_rung(scored.checkpoint, scored.images_seen, self._images, Path(scratch)):
-                    self.client.log_artifact(trial.run_id, str(path), folder)
+        problem = self._log_rung_files(trial, event)
         # The metrics come last and in one transaction: `rung` among them says that this rung is all there.
         values = finite(scored.scores) | {"rung": float(scored.rung)}
-        now = int(time.time() * 1000)
+        now = int((scored.at or time.time()) * 1000)
         facts = text_tags({f"fact.{key}": value for key, value in scored.facts.items()})
         lost = sorted(set(scored.scores) - set(values))
         if lost:
@@ -152,6 +152,8 @@ class StudyRuns:
         )
         trial.facts |= new
         trial.steps.add(scored.images_seen)
+        if problem is not None:
+            raise problem
 
     @write.register
     def _(self, event: events.TrialEnded) -> None:
@@ -232,6 +234,21 @@ class StudyRuns:
         if number not in self._trials:
             raise KeyError(f"trial {number} was never started")
         return self._trials[number]
+
+    def _log_rung_files(self, trial: _TrialRun, event: events.RungScored) -> CheckpointUnreadableError | None:
+        """The rung's record and pictures, among the trial's artifacts; what could not be drawn, to be raised later."""
+        scored, problem = event.scored, None
+        with tempfile.TemporaryDirectory(prefix="ambient-figures-") as scratch:
+            folder = Path(scratch)
+            if trial.started is not None:
+                write_rung(folder, trial.started, scored)
+            if scored.checkpoint is not None:
+                try:
+                    draw_rung(scored.checkpoint, scored.images_seen, self._images, folder)
+                except CheckpointUnreadableError as error:  # the scores are good all the same
+                    problem = error
+            self.client.log_artifacts(trial.run_id, scratch)
+        return problem
 
     def _end(self, run_id: str, state: str, reason: str) -> None:
         from mlflow.entities import RunTag

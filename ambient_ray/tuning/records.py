@@ -37,6 +37,7 @@ class RungRecord:
         facts: what the scores depend on (extractor, weight hash, N, reference, seeds, ...).
         checkpoint: the folder of the rung's checkpoint.
         seconds: wall time of the rung, training and scoring.
+        at: when the search heard of it, in seconds since 1970; 0 where nobody noted it.
     """
 
     rung: int
@@ -45,6 +46,7 @@ class RungRecord:
     facts: Mapping[str, Any]
     checkpoint: str
     seconds: float = 0.0
+    at: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
@@ -191,6 +193,28 @@ def best_rung(candidates: Sequence[Candidate], reference: tuple[float, float] | 
     fidelity, memorization = reference
     volumes = [max(fidelity - c.fidelity, 0.0) * max(memorization - c.memorization, 0.0) for c in candidates]
     return candidates[int(np.argmax(volumes))] if max(volumes) > 0 else candidates[-1]
+
+
+def settled_reference(
+    trials: Sequence[TrialRecord], objectives: Objectives, delta: float
+) -> tuple[float, float] | None:
+    """(fidelity limit, 1), which bounds the hypervolume: (1 + delta) times DDPM's best fidelity over its rungs.
+
+    DDPM is the first baseline that was scored or may yet be; where there is none, the first trial that ended stands in.
+    None until it has ended.
+
+    Args:
+        trials: all of a study's, by number.
+        objectives: the names of the two scores.
+        delta: of the study (`Study.delta`).
+    """
+    own = [t for t in trials if t.replica_of is None]
+    baselines = [t for t in own if t.arm == "ddpm" and (t.rungs or not t.ended)]
+    first = next(iter(baselines or [t for t in own if t.rungs and t.ended]), None)
+    if first is None or not first.ended or not first.rungs:
+        return None
+    best = min(objectives.of(rung.scores)[0] for rung in first.rungs)
+    return best + delta * abs(best), 1.0  # a KID may be below 0
 
 
 def violations(point: tuple[float, float], reference: tuple[float, float] | None, spared: float) -> dict[str, float]:

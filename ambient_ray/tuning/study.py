@@ -13,7 +13,16 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from ambient_ray.errors import UserError
 
 from .proposer import Proposal, Proposer
-from .records import Landscape, Objectives, RungRecord, State, TrialRecord, best_rung, candidates_of
+from .records import (
+    Landscape,
+    Objectives,
+    RungRecord,
+    State,
+    TrialRecord,
+    best_rung,
+    candidates_of,
+    settled_reference,
+)
 from .space import Space
 
 _RUNG = "rung:"
@@ -260,12 +269,9 @@ class Study:
     def _settle_reference(self) -> None:
         if self._attrs.get("reference"):
             return
-        own = [t for t in self._records.values() if t.replica_of is None]
-        baselines = [t for t in own if t.arm == "ddpm" and (t.rungs or not t.ended)]
-        first = next(iter(baselines or [t for t in own if t.rungs and t.ended]), None)
-        if first is not None and first.ended and first.rungs:
-            best = min(self.objectives.of(rung.scores)[0] for rung in first.rungs)
-            self._remember("reference", [best + self.delta * abs(best), 1.0])  # a KID may be below 0
+        found = settled_reference(self.trials(), self.objectives, self.delta)
+        if found is not None:
+            self._remember("reference", list(found))
 
     # -- remembering ------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from ambient_ray.console.closing import bounds, confirmed_table, print_closing
-from ambient_ray.console.verdict import conclude
+from ambient_ray.reporting.verdict import conclude
 from ambient_ray.tracking import Registration
 from ambient_ray.tuning.champion import Rule
 from ambient_ray.tuning.confirmation import failed_replicas

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ambient_ray.console.closing import draw_front, load_lines, print_closing
 from ambient_ray.console.progress import Progress
-from ambient_ray.console.verdict import decide
+from ambient_ray.reporting.verdict import decide
 from ambient_ray.tracking import Registration
 from ambient_ray.tuning.champion import Rule
 from ambient_ray.tuning.records import Objectives, RungRecord

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ambient_ray.evaluation import partial_copies
+from ambient_ray.reporting.front import FrontPoint, front_figure, short_count
 from ambient_ray.tracking.figures import nearest_gallery, nearest_training, partial_gallery, sample_grid
-from ambient_ray.tracking.front_figure import FrontPoint, front_figure, short_count
 
 
 @settings(max_examples=25, deadline=None)

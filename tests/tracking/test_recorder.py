@@ -44,7 +44,9 @@ def score(recorder: StudyRecorder, number: int, rung: int, checkpoint: Path | No
         "f_mem_low": 0.1 * rung - 0.05,
         "f_mem_high": 0.1 * rung + 0.05,
     }
-    recorder.rung_scored(number, rung, 100 * (rung + 1), values, {"extractor": "pixels", "n": 20}, checkpoint)
+    recorder.rung_scored(
+        number, RungScores(rung, 100 * (rung + 1), values, {"extractor": "pixels", "n": 20}, checkpoint)
+    )
 
 
 def test_a_whole_study(store: TrackingStore, write_checkpoint: Callable[..., Path]) -> None:
@@ -201,7 +203,7 @@ def test_one_bad_event_is_told_and_stops_nothing(store: TrackingStore) -> None:
     recorder.start("flawed", {})
     recorder.trial_ended(77, "finished")
     recorder.trial_started(0, "ddpm", {})
-    recorder.rung_scored(0, 0, 100, {"fd": float("inf"), "f_mem": float("nan"), "kid": 0.5})
+    recorder.rung_scored(0, RungScores(0, 100, {"fd": float("inf"), "f_mem": float("nan"), "kid": 0.5}))
     recorder.finish()
     problems = recorder.close()
     assert len(problems) == 1 and "trial 77 was never started" in problems[0]

@@ -6,6 +6,7 @@ that stopped early counts as complete. Here the study is the truth, and this ada
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from ray.tune.search import Searcher
@@ -109,7 +110,7 @@ class StudySearcher(Searcher):
         """A rung, or the end of a trial."""
         number = self._numbers[trial_id]
         for rung in result.get("rungs", ()):
-            record = RungRecord(**rung)
+            record = replace(RungRecord(**rung), at=time.time())
             if record.rung not in [r.rung for r in self._study.trial(number).rungs]:
                 self._study.record_rung(number, record)
                 self._tell_rung(number, record)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ambient_ray.console.verdict import conclude, decide, decide_confirmed, matches, metrics
+from ambient_ray.reporting.verdict import conclude, decide, decide_confirmed, matches, metrics
 from ambient_ray.tuning.champion import Rule
 from ambient_ray.tuning.confirmation import confirmed
 from ambient_ray.tuning.records import Landscape, Objectives, RungRecord, TrialRecord

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .figures import BLUE, GREEN, GREY, SKY, VERMILLION
+from ambient_ray.tracking.figures import BLUE, GREEN, GREY, SKY, VERMILLION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,0 +1,1 @@
+"""What a study says, in words, tables and pictures: rebuilt from its records, wherever they were kept."""
