@@ -10,6 +10,7 @@ from rich.text import Text
 from ambient_ray.reporting.tables import Table as Content
 from ambient_ray.reporting.tables import confirmed_table, front_table, match_table
 from ambient_ray.reporting.verdict import Verdict, matches
+from ambient_ray.reporting.volume import bounds
 from ambient_ray.tracking import Registration
 from ambient_ray.tuning.records import Candidate, Landscape, Objectives, TrialRecord
 
@@ -22,22 +23,6 @@ def rich_table(content: Content) -> Table:
     for row in content.rows:
         table.add_row(*row)
     return table
-
-
-def bounds(land: Landscape, objectives: Objectives, delta: float) -> str:
-    """What bounds the hypervolume, in words: `fd_classifier 9.2 (twice DDPM's best) and f_mem 1`.
-
-    Args:
-        land: with the study's reference.
-        objectives: the names of the two scores.
-        delta: of the study: fidelity worse than (1 + delta) times DDPM's best is of no use.
-    """
-    if land.reference is None:
-        return ""
-    whose = "DDPM's" if any(c.trial.arm == "ddpm" for c in land.candidates) else "the first trial's"
-    times = "twice" if delta == 1 else f"{1 + delta:g} times"
-    fidelity, copied = land.reference
-    return f"{objectives.fidelity} {fidelity:.4g} ({times} {whose} best) and {objectives.memorization} {copied:g}"
 
 
 def draw_front(land: Landscape, objectives: Objectives, champion: Candidate | None, path: Path) -> Path | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ambient_ray.interval import Interval
 from ambient_ray.tuning.confirmation import Confirmed
-from ambient_ray.tuning.records import Candidate, Landscape, Objectives
+from ambient_ray.tuning.records import Candidate, Landscape, Objectives, TrialRecord
 
 from .comparison import copying, percent, quality
 from .verdict import Match, memorization
@@ -103,12 +103,60 @@ def confirmed_table(found: Sequence[Confirmed], objectives: Objectives, champion
     )
 
 
-def _table(
-    caption: str, names: Sequence[str], rows: Sequence[tuple[str, ...]], *, words: Sequence[str], notes: str = ""
-) -> Table:
-    """A table in which all but the columns of `words` hold numbers; a champion's row is marked."""
+def rival_table(land: Landscape, objectives: Objectives) -> Table:
+    """Every rival at the stop where it does best (`Landscape.best_of`), the least copying first."""
+    rivals = {c.trial.number: c.trial for c in land.candidates if c.trial.arm == "rival"}
+    best = [land.best_of(trial) for trial in rivals.values()]
+    rows = [
+        (
+            str(c.trial.number),
+            c.trial.label,
+            f"{c.rung.images_seen:,}",
+            quality(c, objectives).text(".3g"),
+            copying(c, objectives).text(),
+        )
+        for c in sorted((c for c in best if c is not None), key=lambda c: (c.memorization, c.fidelity))
+    ]
+    return _table(
+        "Rivals of Ambient: DDPM with other settings, each at its best stop",
+        ("trial", "rival", "images seen", objectives.fidelity, objectives.memorization),
+        rows,
+        words=("rival",),
+    )
+
+
+def trial_table(trials: Sequence[TrialRecord], objectives: Objectives) -> Table:
+    """All trials and replicas by number, each with its last rung's scores and what became of it."""
+    rows = []
+    for trial in trials:
+        last = [Candidate(trial, r, *objectives.of(r.scores)) for r in trial.rungs[-1:]]
+        scores = [(f"{c.fidelity:.3g}", copying(c, objectives).text()) for c in last] or [("–", "–")]
+        seen = f"{trial.rungs[-1].images_seen:,}" if last else "0"
+        again = f", of trial {trial.replica_of}" if trial.replica_of is not None else ""
+        rows.append((str(trial.number), trial.label + again, str(len(trial.rungs)), seen, *scores[0], _end(trial)))
+    return _table(
+        "All trials and replicas of the study, with the scores of their last rung",
+        ("trial", "configuration", "rungs", "images seen", objectives.fidelity, objectives.memorization, "ended"),
+        rows,
+        words=("configuration", "ended"),
+    )
+
+
+def _end(trial: TrialRecord) -> str:
+    if trial.state == "running":
+        return "not ended"
+    return f"{trial.state}: {trial.reason}" if trial.state == "failed" and trial.reason else trial.state
+
+
+def _table(caption: str, names: Sequence[str], rows: Sequence[tuple[str, ...]], *, words: Sequence[str]) -> Table:
+    """A table in which all but the columns of `words` hold numbers; a champion's row is marked.
+
+    A first column without a name holds that mark, and is left out where no row has it.
+    """
     marked = frozenset(i for i, row in enumerate(rows) if row[0] == CHAMPION)
-    return Table(caption, tuple(Column(name, name not in words) for name in names), tuple(rows), marked, notes)
+    if names[0] == "" and not marked:
+        names, rows = names[1:], [row[1:] for row in rows]
+    return Table(caption, tuple(Column(name, name not in words) for name in names), tuple(rows), marked)
 
 
 def _seeds(interval: Interval, form: str) -> str:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ambient_ray.console.closing import bounds, print_closing, rich_table
+from ambient_ray.console.closing import print_closing, rich_table
 from ambient_ray.reporting.tables import confirmed_table
 from ambient_ray.reporting.verdict import conclude
+from ambient_ray.reporting.volume import bounds
 from ambient_ray.tracking import Registration
 from ambient_ray.tuning.champion import Rule
 from ambient_ray.tuning.confirmation import failed_replicas
