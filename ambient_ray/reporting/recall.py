@@ -117,14 +117,14 @@ def _objectives(stored: StoredStudy) -> Objectives:
 
 
 def _searched(stored: StoredStudy, trials: Sequence[TrialRecord]) -> tuple[str, ...]:
-    """From the study's tag; else the settings in which its own trials differ."""
+    """From the study's tag; else the settings in which its own trials differ, or that only some of them have."""
     if tag := stored.tags.get(SEARCHED_TAG):
         return tuple(str(name) for name in json.loads(tag))
-    values: dict[str, set[str]] = {}
-    for trial in trials:
-        for key, value in trial.settings.items() if trial.replica_of is None else ():
-            values.setdefault(key, set()).add(json.dumps(value, default=str))
-    return tuple(key for key, found in values.items() if len(found) > 1 and key not in _NOT_SEARCHED)
+    own = [trial.settings for trial in trials if trial.replica_of is None]
+    keys = dict.fromkeys(key for settings in own for key in settings if key not in _NOT_SEARCHED)
+    return tuple(
+        key for key in keys if len({json.dumps(settings.get(key, "unset"), default=str) for settings in own}) > 1
+    )
 
 
 def _trial(trial: StoredTrial, objectives: Objectives) -> TrialRecord:
