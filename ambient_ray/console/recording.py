@@ -66,7 +66,7 @@ def start_recording(prepared: Prepared, recorder: StudyRecorder) -> None:
 
 
 def record_conclusion(
-    prepared: Prepared, recorder: StudyRecorder, land: Landscape, verdict: Verdict, figure: Path | None
+    prepared: Prepared, recorder: StudyRecorder, land: Landscape, verdict: Verdict
 ) -> Registration | None:
     """Register the champion, log the confirmed means, the front and the sentence; what became of the registration."""
     registration = None
@@ -84,8 +84,6 @@ def record_conclusion(
             registration = future.result(timeout=120)
         except Exception as error:
             print(f"MLflow: the champion could not be registered: {error}", file=sys.stderr)
-    if figure is not None:
-        recorder.log_file(figure)
     recorder.log_text(verdict.sentence + "\n", "answer.txt")
     _record_reproducibility(prepared, recorder, land)
     trials = prepared.study.trials()

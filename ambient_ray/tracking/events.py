@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,6 +122,17 @@ class TextLogged:
 
 
 @dataclass(frozen=True)
+class FiguresDue:
+    """Pictures of the whole study are to be drawn: `draw` writes them into a folder and returns metrics of the study.
+
+    Not for the disk: pictures that could not be shown are out of date, and the next are drawn anyway.
+    """
+
+    draw: Callable[[Path], Mapping[str, float]]
+    images_seen: int
+
+
+@dataclass(frozen=True)
 class ChampionFound:
     """A checkpoint of a trial to register as `model`; what became of it goes to `registration`."""
 
@@ -150,6 +161,7 @@ Event = (
     | Measured
     | FileLogged
     | TextLogged
+    | FiguresDue
     | ChampionFound
     | StudyFinished
 )

@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -54,6 +54,10 @@ class StudyRecorder:
         self._missed = 0
         self._fatal: Exception | None = None
         self._started = self._finished = self._closed = False
+        #: Seconds that the last drawing of the study's pictures took; None while one is waiting.
+        self.refreshed: float | None = 0.0
+        #: Processor time that the writer's thread has spent so far.
+        self.cpu_seconds = 0.0
         self._thread = threading.Thread(target=self._work, args=(store,), name="mlflow-writer", daemon=True)
 
     # -- what happens, in order
@@ -138,6 +142,15 @@ class StudyRecorder:
         self._put(events.ChampionFound(model, number, scored, evidence, registration))
         return registration
 
+    def refresh(self, draw: Callable[[Path], Mapping[str, float]], images_seen: int) -> None:
+        """Have pictures of the whole study drawn and replaced among its artifacts, in the folder `figures`.
+
+        draw: writes them into the folder that it is given, in the writer's thread, and returns metrics of the study at
+        `images_seen`, the training images spent so far.
+        """
+        self.refreshed = None
+        self._put(events.FiguresDue(draw, images_seen))
+
     def finish(self, metrics: Mapping[str, float] | None = None, *, state: str = "finished", note: str = "") -> None:
         """End the study: summary metrics, a note (Markdown) for its page. Trials still open become KILLED."""
         self._finished = True
@@ -212,6 +225,7 @@ class StudyRecorder:
             self._fatal = error
             self._keep("MLflow cannot be opened", error)
         while (event := self._queue.get()) is not None:
+            began = time.thread_time()
             try:
                 if runs is None:
                     self._missed += 1
@@ -223,6 +237,9 @@ class StudyRecorder:
                 if isinstance(event, events.ChampionFound):
                     event.registration.set_exception(error)
             finally:
+                self.cpu_seconds = time.thread_time()
+                if isinstance(event, events.FiguresDue):
+                    self.refreshed = self.cpu_seconds - began
                 self._queue.task_done()
         self._queue.task_done()
 

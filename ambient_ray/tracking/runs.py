@@ -45,6 +45,7 @@ from .system import git_commit, system_facts
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
 
+FIGURES = "figures"  # the folder of the study's pictures among its artifacts
 _BATCH = 100  # MLflow's limit of parameters or tags a call
 
 
@@ -192,6 +193,18 @@ class StudyRuns:
     @write.register
     def _(self, event: events.TextLogged) -> None:
         self.client.log_text(self.run_id, event.text, event.name)
+
+    @write.register
+    def _(self, event: events.FiguresDue) -> None:
+        from mlflow.entities import Metric
+
+        with tempfile.TemporaryDirectory(prefix="ambient-figures-") as scratch:
+            measured = event.draw(Path(scratch))
+            self.client.log_artifacts(self.run_id, scratch, FIGURES)
+        now = int(time.time() * 1000)
+        metrics = [Metric(key, value, now, event.images_seen) for key, value in finite(measured).items()]
+        if metrics:
+            self.client.log_batch(self.run_id, metrics=metrics)
 
     @write.register
     def _(self, event: events.ChampionFound) -> None:
