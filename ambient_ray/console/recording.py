@@ -34,7 +34,7 @@ class Tracked:
 
 def start_recording(prepared: Prepared, recorder: StudyRecorder) -> None:
     """Begin the study in MLflow, or go on with it, and bring it up to date with the study's storage."""
-    config, subsets = prepared.config, prepared.subsets
+    config, subsets, space = prepared.config, prepared.subsets, prepared.space
     facts = DatasetFacts(
         name=prepared.images.name or config.study,
         content_hash=prepared.images.content_hash,
@@ -51,6 +51,9 @@ def start_recording(prepared: Prepared, recorder: StudyRecorder) -> None:
         config.model_dump(mode="json") | {"backbone": dict(prepared.settings.backbone)},
         dataset=facts,
         train_images=subsets.train.images,
+        objectives=(prepared.objectives.fidelity, prepared.objectives.memorization),
+        searched=[name for name in space.order if name not in space.conditions],
+        conditional=[name for name in space.order if name in space.conditions],
     )
     for trial in prepared.study.trials():
         if trial.state != "running":

@@ -50,13 +50,20 @@ class RungScores:
 
 @dataclass(frozen=True)
 class StudyStarted:
-    """The search begins or goes on. train_images uint8 [N,H,W,C]: for the galleries; None draws none."""
+    """The search begins or goes on. train_images uint8 [N,H,W,C]: for the galleries; None draws none.
+
+    objectives: the names of the scores of fidelity and memorization; None: no view of them is saved. searched: the
+    parameters that vary and that every trial has; conditional: those that exist in some trials only.
+    """
 
     study: str
     params: Mapping[str, Any]
     tags: Mapping[str, Any]
     dataset: DatasetFacts | None
     train_images: NDArray[np.uint8] | None
+    objectives: tuple[str, str] | None = None
+    searched: tuple[str, ...] = ()
+    conditional: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -70,16 +70,22 @@ class StudyRecorder:
         tags: Mapping[str, Any] | None = None,
         dataset: DatasetFacts | None = None,
         train_images: NDArray[np.uint8] | None = None,
+        objectives: tuple[str, str] | None = None,
+        searched: Sequence[str] = (),
+        conditional: Sequence[str] = (),
     ) -> None:
         """Begin the study, or go on with it: its runs are found by tag, never made twice.
 
         params: the resolved configuration, nested as it likes. train_images uint8 [N,H,W,C]: S, for the
-        galleries of nearest training images; kept by reference.
+        galleries of nearest training images; kept by reference. objectives: the names of the scores of fidelity
+        and memorization, for the saved view; searched: the parameters that vary, the most telling first, and
+        conditional: those of them that some trials lack.
         """
         if not self._started:
             self._thread.start()
         self._started = True
-        self._put(events.StudyStarted(study, dict(params), dict(tags or {}), dataset, train_images))
+        asked = (objectives, tuple(searched), tuple(conditional))
+        self._put(events.StudyStarted(study, dict(params), dict(tags or {}), dataset, train_images, *asked))
 
     def replay(
         self,
