@@ -1,6 +1,7 @@
 """MLflow: the study's runs, its figures, the registry, and the model that downstream code loads."""
 
 from .events import DatasetFacts, RungScores
+from .integrity import ModelChangedError, verify_model
 from .model import ModelNotFoundError, ModelUnloadableError, load_model
 from .promotion import Evidence
 from .recorder import StudyRecorder, TrackingFailedError
@@ -10,6 +11,7 @@ from .store import TrackingStore, TrackingUnreachableError, TrackingUriError, ch
 __all__ = [
     "DatasetFacts",
     "Evidence",
+    "ModelChangedError",
     "ModelNotFoundError",
     "ModelUnloadableError",
     "Registration",
@@ -23,4 +25,5 @@ __all__ = [
     "load_model",
     "register_champion",
     "resolve_store",
+    "verify_model",
 ]
