@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ambient_ray.errors import UserError
 
 from . import events
-from .events import DatasetFacts, RungScores
+from .events import DatasetFacts, FoundModel, RungScores
 from .promotion import Evidence
 from .registry import Registration
 from .store import TrackingStore
@@ -126,17 +126,23 @@ class StudyRecorder:
         """A text file among the artifacts of the study's run, at the path `name`."""
         self._put(events.TextLogged(text, name))
 
+    def register_models(
+        self, models: Iterable[FoundModel], *, model: str = "", command: str = ""
+    ) -> Future[Registration]:
+        """Register checkpoints as versions of `model` (by default the study's name) and move aliases (`registry`).
+
+        command: of the search, kept with each version. The future raises what the registry raised; the same call again
+        registers what is missing.
+        """
+        registration: Future[Registration] = Future()
+        self._put(events.ModelsFound(model, tuple(models), command, registration))
+        return registration
+
     def register_champion(
         self, number: int, scored: RungScores, evidence: Evidence, *, model: str = ""
     ) -> Future[Registration]:
-        """Register the rung's checkpoint as a version of `model`, which takes the alias `champion` if it may.
-
-        number: the trial whose checkpoint it is, a replica as a rule. model: by default the study's name. evidence:
-        why this one, kept as tags, and what `promotion` decides by. The future raises what the registry raised.
-        """
-        registration: Future[Registration] = Future()
-        self._put(events.ChampionFound(model, number, scored, evidence, registration))
-        return registration
+        """`register_models` for one checkpoint, of trial `number`, that is to be the champion if it may."""
+        return self.register_models([FoundModel(number, scored, evidence, ("champion",))], model=model)
 
     def finish(self, metrics: Mapping[str, float] | None = None, *, state: str = "finished", note: str = "") -> None:
         """End the study: summary metrics, a note (Markdown) for its page. Trials still open become KILLED."""
@@ -220,7 +226,7 @@ class StudyRecorder:
             except Exception as error:  # one event that fails must not stop the others, nor the search
                 if runs is not None:
                     self._keep(type(event).__name__, error)
-                if isinstance(event, events.ChampionFound):
+                if isinstance(event, events.ModelsFound):
                     event.registration.set_exception(error)
             finally:
                 self._queue.task_done()

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from . import events
 from .checkpoint import CheckpointUnreadableError
 from .dataset import dataset_input
+from .found import entry_of, told
 from .labels import (
     ARM,
     KIND,
@@ -37,7 +38,7 @@ from .labels import (
     trial_name,
 )
 from .pictures import draw_rung
-from .registry import register_champion
+from .registry import register_models
 from .rung_record import write_rung
 from .store import TrackingStore, open_client
 from .system import git_commit, system_facts
@@ -75,6 +76,7 @@ class StudyRuns:
         self._trials: dict[int, _TrialRun] = {}
         self._images: NDArray[np.uint8] | None = None
         self._dataset: DatasetInput | None = None
+        self._started = events.StudyStarted("", {}, {}, None, None)
         self.study = ""
         self.run_id = ""
         self.experiment_id = ""
@@ -86,7 +88,7 @@ class StudyRuns:
 
     @write.register
     def _(self, event: events.StudyStarted) -> None:
-        self.study = event.study
+        self.study, self._started = event.study, event
         self._images = event.train_images
         self._dataset = None if event.dataset is None else dataset_input(event.dataset)
         self.experiment_id = self._experiment(event.study)
@@ -165,7 +167,8 @@ class StudyRuns:
     def _(self, event: events.TrialReplayed) -> None:
         known = self._trials.get(event.started.number)
         if known is not None and known.state in OVER:
-            return  # events are written in order, so a run that is over has all its rungs
+            known.started = event.started  # events are written in order, so a run that is over has all its rungs
+            return
         self.write(event.started)
         for scored in event.rungs:
             self.write(events.RungScored(event.started.number, scored))
@@ -194,22 +197,17 @@ class StudyRuns:
         self.client.log_text(self.run_id, event.text, event.name)
 
     @write.register
-    def _(self, event: events.ChampionFound) -> None:
-        if event.scored.checkpoint is None:
-            raise ValueError(f"trial {event.number} has no checkpoint to register")
+    def _(self, event: events.ModelsFound) -> None:
         model = event.model or self.study
-        registration = register_champion(
-            self.client,
-            model,
-            event.scored.checkpoint,
-            run_id=self._trial(event.number).run_id,
-            scores=event.scored.scores,
-            facts=event.scored.facts,
-            evidence=event.evidence,
-        )
-        self.client.set_tag(self.run_id, "ambient_ray.champion", f"models:/{model}/{registration.champion}")
-        self.client.set_tag(self.run_id, "ambient_ray.registered", f"models:/{model}/{registration.version}")
-        self.client.set_tag(self.run_id, "ambient_ray.promotion", registration.why)
+        commit = self.client.get_run(self.run_id).data.tags.get("mlflow.source.git.commit", "")
+        entries = []
+        for found in event.models:
+            trial = self._trial(found.number)
+            started = trial.started or events.TrialStarted(found.number, "", trial.params)
+            entries.append(entry_of(event, found, self._started, started, run_id=trial.run_id, commit=commit))
+        registration = register_models(self.client, model, entries)
+        for key, value in told(model, registration).items():
+            self.client.set_tag(self.run_id, key, value)
         event.registration.set_result(registration)
 
     @write.register
