@@ -88,9 +88,7 @@ def _spread(front: Sequence[Candidate], named: Sequence[Candidate], most: int) -
     return [c for c in front if c in kept]
 
 
-def _weights(
-    candidate: Candidate, verdict: Verdict, objectives: Objectives, rule: Rule
-) -> tuple[Candidate, Evidence]:
+def _weights(candidate: Candidate, verdict: Verdict, objectives: Objectives, rule: Rule) -> tuple[Candidate, Evidence]:
     if candidate == verdict.champion and verdict.weights is not None and verdict.evidence is not None:
         return verdict.weights, verdict.evidence
     found = [point for point in verdict.confirmed if point.original == candidate]

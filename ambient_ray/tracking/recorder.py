@@ -224,10 +224,11 @@ class StudyRecorder:
                     raise TrackingFailedError("the store could not be opened")
                 runs.write(event)
             except Exception as error:  # one event that fails must not stop the others, nor the search
-                if runs is not None:
+                told = isinstance(event, events.ModelsFound) and not event.registration.cancelled()
+                if isinstance(event, events.ModelsFound) and told:
+                    event.registration.set_exception(error)  # who waits for it tells it
+                elif runs is not None:
                     self._keep(type(event).__name__, error)
-                if isinstance(event, events.ModelsFound):
-                    event.registration.set_exception(error)
             finally:
                 self._queue.task_done()
         self._queue.task_done()

@@ -208,7 +208,8 @@ class StudyRuns:
         registration = register_models(self.client, model, entries)
         for key, value in told(model, registration).items():
             self.client.set_tag(self.run_id, key, value)
-        event.registration.set_result(registration)
+        if not event.registration.cancelled():
+            event.registration.set_result(registration)
 
     @write.register
     def _(self, event: events.StudyFinished) -> None:

@@ -1,4 +1,4 @@
-"""Versions of a registered model: a checkpoint becomes one with its tags and its card, the same weights the same one."""
+"""Versions of a registered model: a checkpoint becomes one, with tags and card; the same weights the same one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .bundle import weights_hash, write_generator, write_mlflow_model
 from .card import SCORES, description, model_card, write_card
 from .checkpoint import read_checkpoint
-from .labels import STUDY, text_tags
+from .labels import ARM, STUDY, text_tags
 from .origin import REPRODUCE, Origin
 from .promotion import Evidence
 
@@ -117,7 +117,7 @@ def _create(client: MlflowClient, model: str, entry: Entry, digest: str) -> Mode
     images_seen = read_checkpoint(entry.checkpoint).images_seen
     run = client.get_run(entry.run_id)
     tags = {WEIGHTS_HASH: digest, STUDY: entry.origin.study, "images_seen": str(images_seen)}
-    tags |= _evidence_tags(entry) | _score_tags(entry) | {REPRODUCE: entry.origin.tag()}
+    tags |= _evidence_tags(entry) | _score_tags(entry) | _origin_tags(entry.origin)
     logged = _logged(client, model, entry, run, digest, images_seen, tags)
     # Not models:/<id>: MLflow's SQL store would resolve that with its global tracking URI.
     tags[MODEL_ID] = logged.model_id  # the SQL store keeps no model_id of its own
@@ -135,6 +135,13 @@ def _create(client: MlflowClient, model: str, entry: Entry, digest: str) -> Mode
 
 def _evidence_tags(entry: Entry) -> dict[str, str]:
     return entry.evidence.tags() | text_tags(entry.tags)
+
+
+def _origin_tags(origin: Origin) -> dict[str, str]:
+    """The arm and the data, to be seen and searched for, and everything in one tag for programs."""
+    keys = ("name", "content_hash", "train_hash", "n_train")
+    data = {f"data.{key}": origin.dataset[key] for key in keys if key in origin.dataset}
+    return text_tags({ARM: origin.arm, **data}) | {REPRODUCE: origin.tag()}
 
 
 def _score_tags(entry: Entry) -> dict[str, str]:
