@@ -1,19 +1,21 @@
 """MLflow: the study's runs, its figures, the registry, and the model that downstream code loads."""
 
-from .events import DatasetFacts, RungScores
+from .events import DatasetFacts, FoundModel, RungScores
 from .integrity import ModelChangedError, verify_model
 from .model import ModelNotFoundError, ModelUnloadableError, load_model
 from .promotion import Evidence
 from .recorder import StudyRecorder, TrackingFailedError
-from .registry import Registration, register_champion
+from .registry import NotRegisteredError, Registration, register_models
 from .store import TrackingStore, TrackingUnreachableError, TrackingUriError, check_tracking, resolve_store
 
 __all__ = [
     "DatasetFacts",
     "Evidence",
+    "FoundModel",
     "ModelChangedError",
     "ModelNotFoundError",
     "ModelUnloadableError",
+    "NotRegisteredError",
     "Registration",
     "RungScores",
     "StudyRecorder",
@@ -23,7 +25,7 @@ __all__ = [
     "TrackingUriError",
     "check_tracking",
     "load_model",
-    "register_champion",
+    "register_models",
     "resolve_store",
     "verify_model",
 ]

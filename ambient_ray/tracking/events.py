@@ -140,13 +140,27 @@ class FiguresDue:
 
 
 @dataclass(frozen=True)
-class ChampionFound:
-    """A checkpoint of a trial to register as `model`; what became of it goes to `registration`."""
+class FoundModel:
+    """A checkpoint of a trial to register: why, as what (aliases), with which tags, and what trains it again."""
 
-    model: str
     number: int
     scored: RungScores
     evidence: Evidence
+    aliases: tuple[str, ...] = ()
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    retrain: str = ""
+
+
+@dataclass(frozen=True)
+class ModelsFound:
+    """Checkpoints to register as versions of `model`; what became of them goes to `registration`.
+
+    command: the search's, kept with each version.
+    """
+
+    model: str
+    models: tuple[FoundModel, ...]
+    command: str
     registration: Future[Registration]
 
 
@@ -169,6 +183,6 @@ Event = (
     | FileLogged
     | TextLogged
     | FiguresDue
-    | ChampionFound
+    | ModelsFound
     | StudyFinished
 )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ambient_ray.errors import UserError
 
 from . import events
-from .events import DatasetFacts, RungScores
+from .events import DatasetFacts, FoundModel, RungScores
 from .promotion import Evidence
 from .registry import Registration
 from .store import TrackingStore
@@ -136,17 +136,23 @@ class StudyRecorder:
         """A text file among the artifacts of the study's run, at the path `name`."""
         self._put(events.TextLogged(text, name))
 
+    def register_models(
+        self, models: Iterable[FoundModel], *, model: str = "", command: str = ""
+    ) -> Future[Registration]:
+        """Register checkpoints as versions of `model` (by default the study's name) and move aliases (`registry`).
+
+        command: of the search, kept with each version. The future raises what the registry raised; the same call again
+        registers what is missing.
+        """
+        registration: Future[Registration] = Future()
+        self._put(events.ModelsFound(model, tuple(models), command, registration))
+        return registration
+
     def register_champion(
         self, number: int, scored: RungScores, evidence: Evidence, *, model: str = ""
     ) -> Future[Registration]:
-        """Register the rung's checkpoint as a version of `model`, which takes the alias `champion` if it may.
-
-        number: the trial whose checkpoint it is, a replica as a rule. model: by default the study's name. evidence:
-        why this one, kept as tags, and what `promotion` decides by. The future raises what the registry raised.
-        """
-        registration: Future[Registration] = Future()
-        self._put(events.ChampionFound(model, number, scored, evidence, registration))
-        return registration
+        """`register_models` for one checkpoint, of trial `number`, that is to be the champion if it may."""
+        return self.register_models([FoundModel(number, scored, evidence, ("champion",))], model=model)
 
     def refresh(self, draw: Callable[[Path], Mapping[str, float]], images_seen: int) -> None:
         """Have pictures of the whole study drawn and replaced among its artifacts, in the folder `figures`.
@@ -238,10 +244,11 @@ class StudyRecorder:
                     raise TrackingFailedError("the store could not be opened")
                 runs.write(event)
             except Exception as error:  # one event that fails must not stop the others, nor the search
-                if runs is not None:
+                told = isinstance(event, events.ModelsFound) and not event.registration.cancelled()
+                if isinstance(event, events.ModelsFound) and told:
+                    event.registration.set_exception(error)  # who waits for it tells it
+                elif runs is not None:
                     self._keep(type(event).__name__, error)
-                if isinstance(event, events.ChampionFound):
-                    event.registration.set_exception(error)
             finally:
                 self.cpu_seconds = time.thread_time()
                 if isinstance(event, events.FiguresDue):

@@ -22,6 +22,7 @@ from . import events
 from .checkpoint import CheckpointUnreadableError
 from .dataset import dataset_input
 from .experiment import describe_experiment, open_experiment
+from .found import entry_of, told
 from .labels import (
     ARM,
     KIND,
@@ -40,7 +41,7 @@ from .labels import (
     trial_name,
 )
 from .pictures import draw_rung
-from .registry import register_champion
+from .registry import register_models
 from .rung_record import write_rung
 from .store import TrackingStore, open_client
 from .system import MachineLoad, source_tags, system_facts
@@ -80,6 +81,7 @@ class StudyRuns:
         self._trials: dict[int, _TrialRun] = {}
         self._images: NDArray[np.uint8] | None = None
         self._dataset: DatasetInput | None = None
+        self._started = events.StudyStarted("", {}, {}, None, None)
         self.study = ""
         self.run_id = ""
         self.experiment_id = ""
@@ -95,7 +97,7 @@ class StudyRuns:
 
     @write.register
     def _(self, event: events.StudyStarted) -> None:
-        self.study = event.study
+        self.study, self._started = event.study, event
         self._images = event.train_images
         self._dataset = None if event.dataset is None else dataset_input(event.dataset)
         self.experiment_id = open_experiment(self.client, event.study, self._store.artifact_location)
@@ -181,7 +183,8 @@ class StudyRuns:
     def _(self, event: events.TrialReplayed) -> None:
         known = self._trials.get(event.started.number)
         if known is not None and known.state in OVER:
-            return  # events are written in order, so a run that is over has all its rungs
+            known.started = event.started  # events are written in order, so a run that is over has all its rungs
+            return
         self.write(event.started)
         for scored in event.rungs:
             self.write(events.RungScored(event.started.number, scored))
@@ -222,23 +225,19 @@ class StudyRuns:
             self.client.log_batch(self.run_id, metrics=metrics)
 
     @write.register
-    def _(self, event: events.ChampionFound) -> None:
-        if event.scored.checkpoint is None:
-            raise ValueError(f"trial {event.number} has no checkpoint to register")
+    def _(self, event: events.ModelsFound) -> None:
         model = event.model or self.study
-        registration = register_champion(
-            self.client,
-            model,
-            event.scored.checkpoint,
-            run_id=self._trial(event.number).run_id,
-            scores=event.scored.scores,
-            facts=event.scored.facts,
-            evidence=event.evidence,
-        )
-        self.client.set_tag(self.run_id, "ambient_ray.champion", f"models:/{model}/{registration.champion}")
-        self.client.set_tag(self.run_id, "ambient_ray.registered", f"models:/{model}/{registration.version}")
-        self.client.set_tag(self.run_id, "ambient_ray.promotion", registration.why)
-        event.registration.set_result(registration)
+        commit = self.client.get_run(self.run_id).data.tags.get("mlflow.source.git.commit", "")
+        entries = []
+        for found in event.models:
+            trial = self._trial(found.number)
+            started = trial.started or events.TrialStarted(found.number, "", trial.params)
+            entries.append(entry_of(event, found, self._started, started, run_id=trial.run_id, commit=commit))
+        registration = register_models(self.client, model, entries)
+        for key, value in told(model, registration).items():
+            self.client.set_tag(self.run_id, key, value)
+        if not event.registration.cancelled():
+            event.registration.set_result(registration)
 
     @write.register
     def _(self, event: events.StudyFinished) -> None:
