@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import textwrap
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -202,6 +203,8 @@ def test_the_models_folder(write_checkpoint: WriteCheckpoint, tmp_path: Path) ->
     folder = write_mlflow_model(generator, tmp_path / "model")
     names = {path.name for path in folder.rglob("*")}
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".pth", ".pyc", ".bin"))]
+    for file in (path for path in folder.rglob("*") if path.is_file()):
+        assert file.read_bytes()[:1] != b"\x80" and not zipfile.is_zipfile(file), file  # a pickle, or torch.save's
     assert {"MLmodel", "model_index.json", "hashes.json", "pyfunc_model.py", "input_example.json"} <= names
     assert [name for name in names if name.endswith(".safetensors")] == ["diffusion_pytorch_model.safetensors"]
     assert len([path for path in folder.rglob("*") if path.stat().st_size > 20_000]) == 1  # the weights are there once
