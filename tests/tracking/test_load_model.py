@@ -30,6 +30,7 @@ from ambient_ray.tracking import (
 )
 from ambient_ray.tracking.bundle import COPIED, weights_hash, write_generator, write_mlflow_model
 from ambient_ray.tracking.checkpoint import CheckpointUnreadableError
+from ambient_ray.tracking.location import StoreNotFoundError
 from ambient_ray.tracking.store import open_client
 
 WriteCheckpoint = Callable[..., Path]
@@ -140,7 +141,7 @@ def test_every_kind_of_uri_gives_the_same_model(
     np.testing.assert_array_equal(load_model("models:/kinds/1").sample(2, seed=5), wanted)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelNotFoundError, match="tracking"):
+    with pytest.raises(StoreNotFoundError, match="tracking"):
         load_model("models:/kinds/1")
     (tmp_path / "outputs").symlink_to(store.uri.removeprefix("sqlite:///").removesuffix("/mlflow.db"))
     np.testing.assert_array_equal(load_model("models:/kinds/1").sample(2, seed=5), wanted)
