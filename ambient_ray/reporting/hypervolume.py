@@ -111,7 +111,8 @@ def hypervolume_figure(view: StudyView, path: Path) -> Path | None:
     axes.xaxis.set_major_formatter(lambda x, _: short_count(round(x)))
     axes.set_xlabel("images trained on by the search, all trials together", fontsize=9)
     axes.set_ylabel("hypervolume (larger is better)", fontsize=9)
-    limit = f"{view.objectives.fidelity} {view.reference[0]:.4g} and {view.objectives.memorization} {view.reference[1]:g}"
+    right, top = view.reference
+    limit = f"{view.objectives.fidelity} {right:.4g} and {view.objectives.memorization} {top:g}"
     line = f"{volumes[-1]:.4g} after {short_count(int(images[-1]))} images and {len(images)} scored rungs"
     line += f"; {alone[0]:.4g} for DDPM alone" if alone else ""
     titled(figure, f"What the search has gained{view.unfinished}", f"{line}. Bounded by {limit}.")

@@ -71,8 +71,8 @@ def importances(columns: Mapping[str, Sequence[Any]], values: Array) -> Importan
     The ranks of the values are regressed on all parameters at once: polynomials of a number's rank (degree 4, less for
     few trials), a level each of anything else. A parameter's share is what the fit loses without it, so what goes with
     another parameter that the sampler happened to vary along is not counted for it, and two that always vary together
-    share nothing. Effects that exist only together with another parameter are not seen. Null and interval are those of
-    the F distribution, which for ranks is as good as exact (simulated in the tests).
+    share nothing. Effects that exist only together with another parameter are not seen. The null is that of the F
+    distribution, which for ranks is as good as exact (simulated in the tests).
 
     Args:
         columns: name -> its value in each of the n trials, numbers or anything else; `ABSENT` where it does not exist.
@@ -87,37 +87,54 @@ def importances(columns: Mapping[str, Sequence[Any]], values: Array) -> Importan
     if _width(found) == 0 or total == 0:
         return None
     q, r = np.linalg.qr(np.hstack(list(found.values())))
-    projected, rank = q.T @ y, int(np.linalg.matrix_rank(r))
-    left = n - 1 - rank
-    fitted = _span(r)
-    # Per degree of freedom; the floor is rounding, for an objective that the parameters say exactly.
-    noise = max(total - float(np.square(fitted.T @ projected).sum()), 1e-9 * total) / left
-    explained, first, each = 1 - noise * (n - 1) / total, 0, []
+    projected, fitted = q.T @ y, _span(r)
+    left = n - 1 - fitted.shape[1]
+    residual = y - q @ (fitted @ (fitted.T @ projected))
+    # The floor is rounding, for an objective that the parameters say exactly.
+    noise = max(float(residual @ residual), 1e-9 * total) / left
+    first, each = 0, []
     for name, block in found.items():
         part = slice(first, first + block.shape[1])
-        first += block.shape[1]
+        first = part.stop
         others = _span(np.delete(r, np.arange(part.start, part.stop), axis=1))
         own = _span(r[:, part] - others @ (others.T @ r[:, part]), scale=float(np.linalg.norm(r[:, part])))
-        gained = float(np.square(own.T @ projected).sum())
-        trials = sum(value is not ABSENT for value in columns[name])
-        # Adjusted R^2 counts per degree of freedom: what the others leave of them by chance is no loss of this one's.
+        lost = q @ (own @ (own.T @ projected))  # what the fit loses without the parameter
+        # Adjusted R^2 counts by the degrees of freedom that are left.
         unit = noise / total * (n - 1) / (n - 1 - others.shape[1])
-        each.append(_importance(name, gained / noise, own.shape[1], left, unit, trials))
-    return Importances(tuple(each), max(explained, 0.0), n, degree)
+        trials = sum(value is not ABSENT for value in columns[name])
+        each.append(_importance(name, lost, residual, y, (own.shape[1], left), unit, noise, trials))
+    return Importances(tuple(each), max(1 - noise * (n - 1) / total, 0.0), n, degree)
 
 
-def _importance(name: str, gained: float, degrees: int, left: int, unit: float, trials: int) -> Importance:
-    """A sum of squares, in units of the noise's variance, as a share with its null and interval."""
-    if degrees == 0:  # it never varied on its own
+def _importance(
+    name: str, lost: Array, residual: Array, y: Array, degrees: tuple[int, int], unit: float, noise: float, trials: int
+) -> Importance:
+    """A parameter's share with its null and interval.
+
+    Args:
+        name: the parameter's.
+        lost: [n], its own part of the fit.
+        residual: [n], what no parameter says.
+        y: [n], the objective's ranks, of mean 0.
+        degrees: of freedom, the parameter's and the noise's.
+        unit: the share of a sum of squares as large as the noise's variance.
+        noise: that variance.
+        trials: those in which the parameter exists.
+    """
+    own, left = degrees
+    if own == 0:  # it never varied on its own
         return Importance(name, 0.0, 0.0, 1.0, 0.0, trials)
-    from scipy.special import fdtri, ncfdtrinc
+    from scipy.special import fdtri
 
-    ratio = gained / degrees
-    share = max((gained - degrees) * unit, 0.0)
-    low, high = (float(ncfdtrinc(degrees, left, p, ratio)) * unit for p in (0.975, 0.025))
-    null = (float(fdtri(degrees, left, 0.95)) - 1) * degrees * unit
-    low, high = (min(max(end, 0.0), 1.0) if np.isfinite(end) else 0.0 for end in (low, high))
-    return Importance(name, min(share, 1.0), min(low, share), max(high, share), null, trials)
+    share = float(np.clip((float(lost @ lost) / noise - own) * unit, 0.0, 1.0))
+    null = (float(fdtri(own, left, 0.95)) - 1) * own * unit
+    # The share is a ratio of two sums over trials: its error to first order is that of a mean (infinitesimal
+    # jackknife), larger by what the fit has taken from the residuals. What is of second order is all that there is
+    # without an effect: the null.
+    gained = np.square(lost + residual) - np.square(residual)
+    influence = (gained - gained.sum() / float(y @ y) * np.square(y)) / float(y @ y)
+    half = float(np.hypot(1.96 * np.sqrt(np.square(influence).sum()) * len(y) / left, null))
+    return Importance(name, share, max(share - half, 0.0), min(share + half, 1.0), null, trials)
 
 
 def _blocks(columns: Mapping[str, Sequence[Any]], degree: int) -> dict[str, Array]:

@@ -56,15 +56,16 @@ def importance_figure(view: StudyView, path: Path) -> Path | None:
     if not known:
         return None
     names = _order(found)
-    height = 1.75 + 0.36 * len(names)
+    top = 0.64 + 0.14 * max(map(len, found))
+    height = 0.78 + top + 0.36 * len(names)
     figure = new_figure(7.2, height)
     wide = 0.02 + 0.0095 * max(map(len, names))
     panels = (0.97 - wide - 0.04) / 2
     objectives = (view.objectives.fidelity, view.objectives.memorization)
     for k, (both, objective) in enumerate(zip(found, objectives, strict=True)):
-        axes = figure.add_axes((wide + k * (panels + 0.04), 0.78 / height, panels, 1 - 1.68 / height))
+        axes = figure.add_axes((wide + k * (panels + 0.04), 0.78 / height, panels, 1 - (top + 0.78) / height))
         _panel(axes, names, both)
-        axes.set_title(_head(objective, both), fontsize=8, loc="left", linespacing=1.25)
+        axes.set_title(_head(objective, both), fontsize=8, loc="left", y=1.01, linespacing=1.25)
         axes.set_yticks(range(len(names)), names if k == 0 else [""] * len(names))
         axes.set_xlim(0, 106 * max(each.high for at in known for each in at.of.each))
         axes.set_ylim(len(names) - 0.4, -0.6)
@@ -126,5 +127,5 @@ def _legend(found: Sequence[Sequence[AtRung]]) -> list[Any]:
     if len(most) > 1:
         handles.append(Patch(color=SKY, label=f"at {short_count(most[0].images)} images"))
     handles.append(Patch(facecolor="white", edgecolor=BLUE, hatch="////", label="no more than chance"))
-    tick = {"marker": "|", "markersize": 11, "markeredgewidth": 2.0, "linestyle": "none"}
+    tick: dict[str, Any] = {"marker": "|", "markersize": 11, "markeredgewidth": 2.0, "linestyle": "none"}
     return [*handles, Line2D([], [], color="black", label="chance exceeds this in 1 of 20", **tick)]

@@ -90,6 +90,8 @@ def survival_figure(view: StudyView, path: Path) -> Path | None:
     place, ticks, labels = 0.0, [], []
     for key, trials in arms.items():
         axes.text(0, place, f"{ARMS[key].name}: {_trials(len(trials))}", fontsize=8.5, va="center", weight="bold")
+        for column, word in enumerate(_TABLE):
+            axes.text(_at(column), place, word, fontsize=7, color="#444444", ha="right", va="center")
         found = survival(trials, rows)
         places = [place + 1 + k for k in range(rows)]
         _bars(axes, places, found, len(trials))
@@ -139,17 +141,18 @@ def _bars(axes: Axes, places: Sequence[float], found: Sequence[Survival], trials
                 )
         left = [start + width for start, width in zip(left, widths, strict=True)]
     for place, entry in zip(places, found, strict=True):
-        axes.text(102, place, _words(entry), fontsize=7.5, va="center")
+        for column, name in enumerate(_TABLE):
+            count = getattr(entry, name)
+            axes.text(_at(column), place, str(count) if count else "·", fontsize=7.5, ha="right", va="center")
 
 
-def _words(entry: Survival) -> str:
-    """All counts in words, since a small share has no room for its number."""
-    if not entry.reached:
-        return "none came here"
-    parts = [f"{entry.reached} came, {entry.scored} scored"]
-    parts += [f"{n} {word}" for n, word in ((entry.stopped, "stopped"), (entry.failed, "failed")) if n]
-    parts += [f"{entry.running} running"] if entry.running else []
-    return ", ".join(parts)
+#: The numbers themselves, since a small share has no room for its own.
+_TABLE = ("reached", "scored", "stopped", "failed", "running")
+
+
+def _at(column: int) -> float:
+    """Where a column of numbers ends, along the axis of shares."""
+    return 112.0 + 11.5 * column
 
 
 def _trials(n: int) -> str:

@@ -1,6 +1,7 @@
 """A few of a model's samples as one small picture, to be shown beside its point in a figure."""
 
 import io
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,8 @@ def samples_thumbnail(images: NDArray[np.uint8]) -> bytes:
         y, x = k // _COLUMNS * high, k % _COLUMNS * wide
         grid[y : y + high - _GAP, x : x + wide - _GAP] = tile
     picture = Image.fromarray(grid)
-    for options in ({"lossless": True}, *({"quality": q} for q in (80, 50, 20))):
+    tries: list[dict[str, Any]] = [{"lossless": True}, *({"quality": q} for q in (80, 50, 20))]
+    for options in tries:
         file = io.BytesIO()
         picture.save(file, "WEBP", method=2, **options)
         if len(file.getvalue()) <= _BYTES:
