@@ -39,7 +39,7 @@ class Tracked:
 
 def start_recording(prepared: Prepared, recorder: StudyRecorder) -> None:
     """Begin the study in MLflow, or go on with it, and bring it up to date with the study's storage."""
-    config, subsets = prepared.config, prepared.subsets
+    config, subsets, space = prepared.config, prepared.subsets, prepared.space
     facts = DatasetFacts(
         name=prepared.images.name or config.study,
         content_hash=prepared.images.content_hash,
@@ -56,6 +56,9 @@ def start_recording(prepared: Prepared, recorder: StudyRecorder) -> None:
         config.model_dump(mode="json") | {"backbone": dict(prepared.settings.backbone)},
         dataset=facts,
         train_images=subsets.train.images,
+        objectives=(prepared.objectives.fidelity, prepared.objectives.memorization),
+        searched=[name for name in space.order if name not in space.conditions],
+        conditional=[name for name in space.order if name in space.conditions],
     )
     for trial in prepared.study.trials():
         if trial.state != "running":
@@ -70,9 +73,7 @@ def start_recording(prepared: Prepared, recorder: StudyRecorder) -> None:
             )
 
 
-def record_conclusion(
-    prepared: Prepared, recorder: StudyRecorder, land: Landscape, verdict: Verdict, figure: Path | None
-) -> Registered:
+def record_conclusion(prepared: Prepared, recorder: StudyRecorder, land: Landscape, verdict: Verdict) -> Registered:
     """Register the front and the champion, log the confirmed means, the front and the sentence.
 
     Returns what became of the models; where the registry refused some, that is part of it, and the search goes on.
@@ -81,8 +82,6 @@ def record_conclusion(
         original = point.original
         recorder.measured(original.trial.number, original.rung.images_seen, metrics(point, prepared.objectives))
     registered = _register(prepared, recorder, land, verdict)
-    if figure is not None:
-        recorder.log_file(figure)
     recorder.log_text(verdict.sentence + "\n", "answer.txt")
     _record_reproducibility(prepared, recorder, land)
     trials = prepared.study.trials()

@@ -1,6 +1,7 @@
 """MLflow: the study's runs, its figures, the registry, and the model that downstream code loads."""
 
 from .events import DatasetFacts, FoundModel, RungScores
+from .integrity import ModelChangedError, verify_model
 from .model import ModelNotFoundError, ModelUnloadableError, load_model
 from .promotion import Evidence
 from .recorder import StudyRecorder, TrackingFailedError
@@ -11,6 +12,7 @@ __all__ = [
     "DatasetFacts",
     "Evidence",
     "FoundModel",
+    "ModelChangedError",
     "ModelNotFoundError",
     "ModelUnloadableError",
     "NotRegisteredError",
@@ -25,4 +27,5 @@ __all__ = [
     "load_model",
     "register_models",
     "resolve_store",
+    "verify_model",
 ]

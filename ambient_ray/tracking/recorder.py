@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -54,6 +54,10 @@ class StudyRecorder:
         self._missed = 0
         self._fatal: Exception | None = None
         self._started = self._finished = self._closed = False
+        #: Seconds that the last drawing of the study's pictures took; None while one is waiting.
+        self.refreshed: float | None = 0.0
+        #: Processor time that the writer's thread has spent so far.
+        self.cpu_seconds = 0.0
         self._thread = threading.Thread(target=self._work, args=(store,), name="mlflow-writer", daemon=True)
 
     # -- what happens, in order
@@ -66,16 +70,22 @@ class StudyRecorder:
         tags: Mapping[str, Any] | None = None,
         dataset: DatasetFacts | None = None,
         train_images: NDArray[np.uint8] | None = None,
+        objectives: tuple[str, str] | None = None,
+        searched: Sequence[str] = (),
+        conditional: Sequence[str] = (),
     ) -> None:
         """Begin the study, or go on with it: its runs are found by tag, never made twice.
 
         params: the resolved configuration, nested as it likes. train_images uint8 [N,H,W,C]: S, for the
-        galleries of nearest training images; kept by reference.
+        galleries of nearest training images; kept by reference. objectives: the names of the scores of fidelity
+        and memorization, for the saved view; searched: the parameters that vary, the most telling first, and
+        conditional: those of them that some trials lack.
         """
         if not self._started:
             self._thread.start()
         self._started = True
-        self._put(events.StudyStarted(study, dict(params), dict(tags or {}), dataset, train_images))
+        asked = (objectives, tuple(searched), tuple(conditional))
+        self._put(events.StudyStarted(study, dict(params), dict(tags or {}), dataset, train_images, *asked))
 
     def replay(
         self,
@@ -143,6 +153,15 @@ class StudyRecorder:
     ) -> Future[Registration]:
         """`register_models` for one checkpoint, of trial `number`, that is to be the champion if it may."""
         return self.register_models([FoundModel(number, scored, evidence, ("champion",))], model=model)
+
+    def refresh(self, draw: Callable[[Path], Mapping[str, float]], images_seen: int) -> None:
+        """Have pictures of the whole study drawn and replaced among its artifacts, in the folder `figures`.
+
+        draw: writes them into the folder that it is given, in the writer's thread, and returns metrics of the study at
+        `images_seen`, the training images spent so far.
+        """
+        self.refreshed = None
+        self._put(events.FiguresDue(draw, images_seen))
 
     def finish(self, metrics: Mapping[str, float] | None = None, *, state: str = "finished", note: str = "") -> None:
         """End the study: summary metrics, a note (Markdown) for its page. Trials still open become KILLED."""
@@ -218,6 +237,7 @@ class StudyRecorder:
             self._fatal = error
             self._keep("MLflow cannot be opened", error)
         while (event := self._queue.get()) is not None:
+            began = time.thread_time()
             try:
                 if runs is None:
                     self._missed += 1
@@ -230,6 +250,9 @@ class StudyRecorder:
                 elif runs is not None:
                     self._keep(type(event).__name__, error)
             finally:
+                self.cpu_seconds = time.thread_time()
+                if isinstance(event, events.FiguresDue):
+                    self.refreshed = self.cpu_seconds - began
                 self._queue.task_done()
         self._queue.task_done()
 

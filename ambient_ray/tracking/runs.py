@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from . import events
 from .checkpoint import CheckpointUnreadableError
 from .dataset import dataset_input
+from .experiment import describe_experiment, open_experiment
 from .found import entry_of, told
 from .labels import (
     ARM,
@@ -31,9 +32,11 @@ from .labels import (
     STATE,
     STATUS,
     STUDY,
+    SYSTEM,
     TRIAL,
     finite,
     flat_params,
+    rung_metrics,
     text_tags,
     trial_name,
 )
@@ -41,11 +44,13 @@ from .pictures import draw_rung
 from .registry import register_models
 from .rung_record import write_rung
 from .store import TrackingStore, open_client
-from .system import git_commit, system_facts
+from .system import MachineLoad, source_tags, system_facts
+from .view import COLOR, NOTE, run_color
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
 
+FIGURES = "figures"  # the folder of the study's pictures among its artifacts
 _BATCH = 100  # MLflow's limit of parameters or tags a call
 
 
@@ -80,6 +85,10 @@ class StudyRuns:
         self.study = ""
         self.run_id = ""
         self.experiment_id = ""
+        self._source: dict[str, str] = {}
+        self._link = ""
+        self._began = 0.0  # the study's run, in seconds since 1970
+        self._load = MachineLoad()
 
     @singledispatchmethod
     def write(self, event: events.Event) -> None:
@@ -91,9 +100,14 @@ class StudyRuns:
         self.study, self._started = event.study, event
         self._images = event.train_images
         self._dataset = None if event.dataset is None else dataset_input(event.dataset)
-        self.experiment_id = self._experiment(event.study)
-        tags = {STUDY: event.study, KIND: "study", STATE: "running", **text_tags(event.tags), **_provenance()}
+        self.experiment_id = open_experiment(self.client, event.study, self._store.artifact_location)
+        self._link = describe_experiment(self.client, self.experiment_id, event)
+        self._source = source_tags()
+        facts = {f"system.{key}": value for key, value in system_facts().items()}
+        tags = {STUDY: event.study, KIND: "study", STATE: "running", **text_tags(event.tags), **facts, **self._source}
         found = self._runs("study")
+        if self._link and not (found and NOTE in found[0].data.tags):
+            tags[NOTE] = f"The answer will stand here when the search has ended.\n\n{self._link}"
         params = flat_params(event.params)
         if found:
             self.run_id = found[0].info.run_id
@@ -104,13 +118,15 @@ class StudyRuns:
                 self.experiment_id, tags={KIND: "study", STUDY: event.study}, run_name=event.study
             ).info.run_id
             self._log_new_params(self.run_id, params, {}, tags)
+        self._began = (found[0].info.start_time if found else time.time() * 1000) / 1000
         self._log_dataset(self.run_id, found[0] if found else None)
         self._adopt_trials()
 
     @write.register
     def _(self, event: events.TrialStarted) -> None:
         params = flat_params(event.params)
-        tags = {STATE: "running", ARM: event.arm, REASON: ""}
+        color = run_color(event.arm, event.params)
+        tags = {STATE: "running", ARM: event.arm, REASON: "", COLOR: color, **self._source}
         known = self._trials.get(event.number)
         if known is not None:
             self.client.update_run(known.run_id, status="RUNNING")
@@ -139,11 +155,10 @@ class StudyRuns:
         if scored.images_seen in trial.steps:
             return
         problem = self._log_rung_files(trial, event)
-        # The metrics come last and in one transaction: `rung` among them says that this rung is all there.
-        values = finite(scored.scores) | {"rung": float(scored.rung)}
+        values = rung_metrics(scored)  # they come last and in one transaction
         now = int((scored.at or time.time()) * 1000)
         facts = text_tags({f"fact.{key}": value for key, value in scored.facts.items()})
-        lost = sorted(set(scored.scores) - set(values))
+        lost = sorted(set(scored.scores) - set(finite(scored.scores)))
         if lost:
             facts[f"not_finite.{scored.images_seen}"] = ", ".join(lost)
         new = {key: value for key, value in facts.items() if trial.facts.get(key) != value}
@@ -154,6 +169,7 @@ class StudyRuns:
         )
         trial.facts |= new
         trial.steps.add(scored.images_seen)
+        self._log_load()
         if problem is not None:
             raise problem
 
@@ -197,6 +213,18 @@ class StudyRuns:
         self.client.log_text(self.run_id, event.text, event.name)
 
     @write.register
+    def _(self, event: events.FiguresDue) -> None:
+        from mlflow.entities import Metric
+
+        with tempfile.TemporaryDirectory(prefix="ambient-figures-") as scratch:
+            measured = event.draw(Path(scratch))
+            self.client.log_artifacts(self.run_id, scratch, FIGURES)
+        now = int(time.time() * 1000)
+        metrics = [Metric(key, value, now, event.images_seen) for key, value in finite(measured).items()]
+        if metrics:
+            self.client.log_batch(self.run_id, metrics=metrics)
+
+    @write.register
     def _(self, event: events.ModelsFound) -> None:
         model = event.model or self.study
         commit = self.client.get_run(self.run_id).data.tags.get("mlflow.source.git.commit", "")
@@ -220,7 +248,7 @@ class StudyRuns:
         if metrics:
             self.client.log_batch(self.run_id, metrics=metrics)
         if event.note:
-            self.client.set_tag(self.run_id, "mlflow.note.content", event.note)
+            self.client.set_tag(self.run_id, NOTE, f"{event.note}\n\n{self._link}".strip())
         for trial in self._trials.values():
             if trial.state is None:
                 self._end(trial.run_id, "killed", "the search ended before this trial did")
@@ -256,14 +284,15 @@ class StudyRuns:
         self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         self.client.set_terminated(run_id, status=STATUS[state])
 
-    def _experiment(self, name: str) -> str:
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
-            location = self._store.artifact_location
-            return str(self.client.create_experiment(name, artifact_location=location and f"{location}/{name}"))
-        if found.lifecycle_stage == "deleted":
-            self.client.restore_experiment(found.experiment_id)  # its name is taken until it is restored or purged
-        return str(found.experiment_id)
+    def _log_load(self) -> None:
+        """Now and then, how busy the driver's machine is, as system metrics of the study's run."""
+        from mlflow.entities import Metric
+
+        now = time.time()
+        at, step = int(now * 1000), int(now - self._began)
+        load = [Metric(f"{SYSTEM}{key}", value, at, step) for key, value in self._load.metrics(now).items()]
+        if load:
+            self.client.log_batch(self.run_id, metrics=load)
 
     def _runs(self, *kinds: str) -> list[Run]:
         """This study's runs of these kinds, oldest first."""
@@ -315,9 +344,3 @@ class StudyRuns:
         logged = existing is not None and existing.inputs is not None and existing.inputs.dataset_inputs
         if self._dataset is not None and not logged:
             self.client.log_inputs(run_id, datasets=[self._dataset])
-
-
-def _provenance() -> dict[str, str]:
-    commit = git_commit()
-    system = {f"system.{key}": value for key, value in system_facts().items()}
-    return system | ({} if commit is None else {"mlflow.source.git.commit": commit})
