@@ -172,7 +172,7 @@ def _judge(bound: Bound, measure: Measure, by: By) -> Judged:
         return value >= bound.limit if bound.least else value <= bound.limit
 
     inside = within(measure.value)
-    surely_in, surely_out = inside and within(far), not inside and not within(near)
+    surely_in, surely_out = inside and within(far), not (inside or within(near) or math.isnan(near))
     needed = None
     if inside and not surely_in and measure.name in SHARES:
         needed = samples_needed(measure.value, bound.limit)

@@ -139,9 +139,11 @@ def _notes(
     """What a reader has to know to read the figures rightly, a sentence each."""
     notes, n = [], len(generated.images)
     skipped = [(len(generated.skipped), generated.source), (len(real.skipped), real.source)]
-    notes += [f"{count:,} broken files of {source} were left out" for count, source in skipped if count]
+    notes += [f"{_counted(count, 'broken file')} of {source} left out" for count, source in skipped if count]
     if real.duplicates:
-        notes.append(f"{real.duplicates:,} exact duplicates in {real.source} were dropped; one of each is left")
+        notes.append(
+            f"{_counted(real.duplicates, 'exact duplicate')} in {real.source} dropped, so that one of each is left"
+        )
     if real.trained_on:
         notes.append(f"{real.trained_on:,} images of {real.heldout_source} equal a training image and are not held out")
     if generated.different < n:
@@ -169,3 +171,7 @@ def _notes(
             f"few for their {100 * settings.null_quantile:g}th percentile"
         )
     return notes
+
+
+def _counted(count: int, one: str) -> str:
+    return f"{count:,} {one}{'' if count == 1 else 's'}"
