@@ -78,25 +78,25 @@ def run(args: argparse.Namespace, command: str) -> int:
 
 def audit(args: argparse.Namespace) -> Audit:
     """All that the command computes, cheap checks first. Raises UserError."""
-    from ambient_ray.console.auditing import gate, inputs
+    from ambient_ray.console.auditing import gate, generated, real_images
 
     bounds = gate.parse_bounds([*args.max, *_short(args)], args.min)
-    inputs.check_exists(args.model)
+    generated.check_exists(args.model)
     if args.to is not None:
-        inputs.check_folder(args.to)
-    reading = inputs.Reading(args.resolution, args.channels, args.labels, args.skip_broken)
+        _check_folder(args.to)
+    reading = real_images.Reading(args.resolution, args.channels, args.labels, args.skip_broken)
     model = None
-    if inputs.is_model(args.model):
+    if generated.is_model(args.model):
         with _status("loading the model"):
-            model = inputs.load_generator(args.model, tracking_uri=args.tracking_uri, device=args.device)
+            model = generated.load_generator(args.model, tracking_uri=args.tracking_uri, device=args.device)
+    facts: dict[str, Any] = {} if model is None else dict(model.facts)
     with _status("reading the images"):
-        real = inputs.read_real(args.train, reading, subset=args.subset, heldout=args.heldout)
+        real = real_images.read_real(args.train, reading, subset=args.subset, heldout=args.heldout, facts=facts)
         if model is None:  # else they are drawn below, once nothing can be wrong any more
-            images = inputs.read_generated(args.model, reading, real)
+            images = generated.read_generated(args.model, reading, real)
     from ambient_ray.console.auditing import scoring  # seconds: torch
     from ambient_ray.evaluation import EvaluationSettings, fidelity_key
 
-    facts: dict[str, Any] = {} if model is None else dict(model.facts)
     settings = EvaluationSettings(
         tau=args.tau,
         mirror=bool(facts.get("mirror", 0)) if args.mirror is None else args.mirror,
@@ -111,9 +111,9 @@ def audit(args: argparse.Namespace) -> Audit:
     notes: list[str | None] = []
     if model is not None:
         seed = model.fresh_seed() if args.seed is None else args.seed
-        notes = [inputs.data_warning(model, real), inputs.seed_note(model, seed)]
+        notes = [generated.data_warning(model, real), generated.seed_note(model, seed)]
         with _status(f"drawing {args.n:,} images"):
-            images = inputs.draw(model, args.n, seed, reading, real)
+            images = generated.draw(model, args.n, seed, reading, real)
     with _status("comparing with the training images"):
         return scoring.run_audit(
             images, real, extractor, settings, bounds=wanted, by=args.by, notes=[note for note in notes if note]
@@ -131,6 +131,16 @@ def _check(args: argparse.Namespace) -> None:
 
 def _short(args: argparse.Namespace) -> list[str]:
     return [] if args.max_memorization is None else [f"f_mem={args.max_memorization}"]
+
+
+def _check_folder(folder: Path) -> None:
+    """Make the folder and see that it can be written, before anything is computed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".ambient-write-test").touch()
+        (folder / ".ambient-write-test").unlink()
+    except OSError as error:
+        raise AuditError(f"--to {folder} cannot be written to: {error.strerror or error}") from error
 
 
 def _device(asked: str | None) -> str:

@@ -1,6 +1,7 @@
 """`ambient-audit`: planted copies are counted to the image, and one sentence for whatever is wrong."""
 
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,7 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from ambient_ray.audit import main
-from ambient_ray.data import load_images
+from ambient_ray.data import load_images, split
 from ambient_ray.data.subsets import published_lists, write_list
 from ambient_ray.diffusion import build_backbone
 from ambient_ray.evaluation import PixelExtractor, References, evaluate
@@ -72,10 +73,10 @@ def test_planted_copies_are_counted_to_the_image_and_gated_exactly(
 ) -> None:
     generated = np.concatenate([train[5 : 5 + planted], noise(20 - planted, 1)])
     model, share = as_folder(generated, tmp_path / "out"), planted / 20
-    for bound in sorted({0.0, share - 1 / 40, share, share + 1 / 40, 1.0}):
+    for bound in (share - 1 / 40, share, share + 1 / 40):
         if 0 <= bound <= 1:
-            assert run(model, train_file, "--max", f"f_mem={bound!r}", to=tmp_path / "a") == int(bound < share)
-            assert run(model, train_file, "--max-memorization", repr(bound)) == int(bound < share)
+            assert run(model, train_file, "--max", f"f_mem={bound!r}") == int(bound < share)
+    assert run(model, train_file, "--max-memorization", repr(share), to=tmp_path / "a") == 0
     found = report(tmp_path / "a")
     assert found["scores"]["f_mem"] == share
     assert [copy["sample"] for copy in found["copies"]] == [f"{k:04d}.png" for k in range(planted)]
@@ -258,6 +259,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def changed(checkpoint: Path, folder: Path, **facts: object) -> Path:
+    """The checkpoint with other facts."""
+    shutil.copytree(checkpoint, folder)
+    stored = json.loads((folder / "checkpoint.json").read_text())
+    stored["facts"] |= facts
+    (folder / "checkpoint.json").write_text(json.dumps(stored))
+    return folder
+
+
 def test_a_model_is_sampled_by_a_seed_that_its_search_did_not_use(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -270,7 +280,10 @@ def test_a_model_is_sampled_by_a_seed_that_its_search_did_not_use(
     assert found["generated"]["model"]["scores"] == {"f_mem": 0.125}
     told = capsys.readouterr().out
     assert "0.125" in told
-    assert "says that it was trained on other data (content 000000000000, 300 images) than these 36 images" in told
+    assert (
+        "was trained on data with content 000000000000 (300 images) by its own account, and these 36 training images"
+        in told
+    )
 
 
 def test_a_model_s_own_seed_is_told(checkpoint: Path, train_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -281,14 +294,23 @@ def test_a_model_s_own_seed_is_told(checkpoint: Path, train_file: Path, capsys: 
 def test_a_model_of_the_same_training_images_gets_no_warning(
     checkpoint: Path, train_file: Path, tmp_path: Path
 ) -> None:
-    own = tmp_path / "checkpoint"
-    own.mkdir()
-    stored = json.loads((checkpoint / "checkpoint.json").read_text())
-    stored["facts"]["train_hash"] = load_images(train_file).content_hash
-    (own / "checkpoint.json").write_text(json.dumps(stored))
-    (own / "model.safetensors").write_bytes((checkpoint / "model.safetensors").read_bytes())
+    own = changed(checkpoint, tmp_path / "own", train_hash=load_images(train_file).content_hash)
     assert run(own, train_file, "--n", 5, to=tmp_path / "a") == 0
-    assert not any("other data" in note for note in report(tmp_path / "a")["notes"])
+    assert not any("by its own account" in note for note in report(tmp_path / "a")["notes"])
+
+
+def test_a_model_of_a_search_needs_no_list_of_its_training_images(checkpoint: Path, tmp_path: Path) -> None:
+    source = as_npz(noise(60, 0), tmp_path / "all.npz")
+    parts = split(load_images(source), 25, seed=4)
+    own = changed(checkpoint, tmp_path / "own", train_hash=parts.train.content_hash, n_train=25)
+    assert run(own, source, "--n", 5, to=tmp_path / "a") == 0
+    found = report(tmp_path / "a")
+    assert found["train"]["content_hash"] == parts.train.content_hash and found["train"]["n"] == 25
+    assert found["heldout"]["content_hash"] == parts.heldout.content_hash
+    assert any("25 of the 60 images" in note and "by their hash" in note for note in found["notes"])
+    other = changed(checkpoint, tmp_path / "other", train_hash="1" * 64, n_train=25)
+    assert run(other, source, "--n", 5, to=tmp_path / "b") == 0
+    assert report(tmp_path / "b")["train"]["n"] == 60 and report(tmp_path / "b")["heldout"] is None
 
 
 # -- what it leaves behind

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from .errors import AuditFolderError
 from .gate import Judged, Measure
-from .inputs import AuditFolderError
 from .scoring import Audit, own_scores, unlike_own
 from .words import evidence, heading, interval, null, number, sentence, shown
 
 FORMAT = 1
+_NOT_PUBLIC = "The pictures show training images, and audit.json names them: `--public` leaves both out."
 NEAREST, PARTIAL, JSON, MARKDOWN = "nearest.png", "partial.png", "audit.json", "audit.md"
 LIMITS = (
     "No privacy guarantee is claimed. A small share says what these samples showed, not what the model could be made "
@@ -122,15 +123,6 @@ def _draw(audit: Audit, folder: Path) -> dict[str, str]:
 
 def markdown(audit: Audit, content: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
     """The audit on one page of Markdown. pictures: files beside it, and what each shows."""
-    own, judged = own_scores(audit), {one.measure.name: one for one in audit.judged}
-    header = ["measure", "value", "95 % interval", "real images", *(["model's own"] if own else []), "bound", "verdict"]
-    rows = []
-    for name, (measure, about) in shown(audit).items():
-        verdict = judged.get(name)
-        cells = [f"`{name}`", number(measure.value), interval(measure), null(measure)]
-        cells += [number(own[name]) if name in own else ""] if own else []
-        cells += [verdict.bound.text, f"**{verdict.word}**"] if verdict else ["", ""]
-        rows.append("| " + " | ".join([*cells, about]) + " |")
     lines = [
         "# Memorization audit",
         "",
@@ -138,9 +130,7 @@ def markdown(audit: Audit, content: Mapping[str, Any], pictures: Mapping[str, st
         "",
         f"{_escaped(heading(audit))}, {content['at']}.",
         "",
-        "| " + " | ".join([*header, "what it is"]) + " |",
-        "|---|" + "---:|" * (len(header) - 3) + "---|---|---|",
-        *rows,
+        *_rows(audit),
         "",
         _of_real(audit),
         "",
@@ -148,10 +138,7 @@ def markdown(audit: Audit, content: Mapping[str, Any], pictures: Mapping[str, st
         *_own_lines(audit),
         "",
         *[line for name, shows in pictures.items() for line in (f"![{shows}]({name})", "")],
-        *(
-            ["The pictures show training images, and audit.json names them: `--public` leaves both out.", ""]
-            * bool(pictures)
-        ),
+        *([_NOT_PUBLIC, ""] if pictures else []),
         "## What this does not show",
         "",
         *[f"- {limit}" for limit in LIMITS],
@@ -162,6 +149,21 @@ def markdown(audit: Audit, content: Mapping[str, Any], pictures: Mapping[str, st
         "",
     ]
     return "\n".join(lines)
+
+
+def _rows(audit: Audit) -> list[str]:
+    """The table: header, rule, a line for each measure."""
+    own, judged = own_scores(audit), {one.measure.name: one for one in audit.judged}
+    header = ["measure", "value [95 % interval]", "real images", *(["model's own"] if own else [])]
+    rows = [[*header, "bound", "verdict", "what it is"], ["---", *["---:"] * (len(header) - 1), "---", "---", "---"]]
+    for name, (measure, about) in shown(audit).items():
+        verdict = judged.get(name)
+        figures = f"{number(measure.value)} {interval(measure)}".replace(" ", "\u00a0")  # kept on one line
+        cells = [f"`{name}`", figures, null(measure)]
+        cells += [number(own[name]) if name in own else ""] if own else []
+        cells += [verdict.bound.text, f"**{verdict.word}**"] if verdict else ["", ""]
+        rows.append([*cells, about])
+    return ["| " + " | ".join(row) + " |" for row in rows]
 
 
 def versions() -> dict[str, str]:

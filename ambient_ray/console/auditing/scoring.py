@@ -22,7 +22,8 @@ from ambient_ray.evaluation.extractors import device_of
 from ambient_ray.evaluation.near_duplicates import NearDuplicates, near_duplicates
 
 from .gate import Bound, By, Judged, Measure, judge, measures
-from .inputs import Generated, LoadedModel, RealImages
+from .generated import Generated, LoadedModel
+from .real_images import RealImages
 
 _WITHOUT_WEIGHTS = ("pixels", "efficientnet_lite0")
 _NEEDS_HELDOUT = "it compares with real images that were not trained on; give them by --heldout (or --subset)"
@@ -98,16 +99,17 @@ def run_audit(
     notes: Sequence[str] = (),
 ) -> Audit:
     """Score the generated images and judge them. Raises BoundError, and what the evaluation raises."""
-    seeds = _seeds(generated)
+    seeds, told = _seeds(generated), list(notes)
     if real.heldout is None:
         scores = evaluate_copying(generated.images, extractor, real.train, settings=settings, seeds=seeds)
     else:
         references = References.build(extractor, real.train, real.heldout, settings=settings)
         scores = evaluate(generated.images, extractor, references, seeds=seeds)
+        told += [(references.caution(len(generated.images)) or "").rstrip(".")]
     near = near_duplicates(real.train.images, k=settings.k, mirror=settings.mirror, device=device_of(extractor))
     found = measures(scores.values)
     judged = judge(bounds, found, by)
-    told = [*notes, *_notes(generated, real, scores, near, settings)]
+    told += _notes(generated, real, scores, near, settings)
     return Audit(
         generated, real, scores, settings, found, bounds, judged, by, near, missing_measures(real), told
     )  # fmt: skip
@@ -143,6 +145,15 @@ def _notes(
     if real.duplicates:
         notes.append(
             f"{_counted(real.duplicates, 'exact duplicate')} in {real.source} dropped, so that one of each is left"
+        )
+    if len(real.train) + real.duplicates < len(real.whole):
+        notes.append(
+            f"{len(real.train):,} of the {len(real.whole):,} images of {real.source} are training images: "
+            + (
+                f"those that {real.subset} lists"
+                if real.subset
+                else "those that the model was trained on, by their hash"
+            )
         )
     if real.trained_on:
         notes.append(f"{real.trained_on:,} images of {real.heldout_source} equal a training image and are not held out")
