@@ -61,6 +61,7 @@ def run(model: Path | str, training: Path | str, *options: object, to: Path | No
 
 def report(folder: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((folder / "audit.json").read_text())
+    assert all(content["notes"])
     return content
 
 

@@ -105,7 +105,8 @@ def run_audit(
     else:
         references = References.build(extractor, real.train, real.heldout, settings=settings)
         scores = evaluate(generated.images, extractor, references, seeds=seeds)
-        told += [(references.caution(len(generated.images)) or "").rstrip(".")]
+        if caution := references.caution(len(generated.images)):
+            told.append(caution.rstrip("."))
     near = near_duplicates(real.train.images, k=settings.k, mirror=settings.mirror, device=device_of(extractor))
     found = measures(scores.values)
     judged = judge(bounds, found, by)
