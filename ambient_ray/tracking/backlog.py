@@ -228,26 +228,29 @@ class Backlog:
             fail(waiting.event, WaitingError(f"{text} {where if waiting.entry else 'is made if it answers in time'}"))
 
 
-def promises(event: Any) -> list[Future[Any]]:
+def fail(event: Any, error: Exception) -> bool:
+    """Whoever waits for this event's promises gets `error`; whether somebody does."""
+    open_ = [future for future in _promises(event) if not future.done() and not isinstance(future, _Unheard)]
+    for future in open_:
+        future.set_exception(error)
+    return bool(open_)
+
+
+def renewed(event: Any) -> Any:
+    """The event with promises that nobody waits for, if some of its own are settled already."""
+    if not any(future.done() for future in _promises(event)):
+        return event
+    names = [field.name for field in fields(event) if isinstance(getattr(event, field.name), Future)]
+    return replace(event, **{name: _Unheard() for name in names})
+
+
+class _Unheard(Future[Any]):
+    """A promise whose own future was settled before: told that it will be kept later."""
+
+
+def _promises(event: Any) -> list[Future[Any]]:
     """The futures in an event, whatever its type."""
     if event is None:
         return []
     values = [getattr(event, field.name) for field in fields(event)]
     return [value for value in values if isinstance(value, Future)]
-
-
-def fail(event: Any, error: Exception) -> None:
-    """Whoever waits for this event's promises gets `error`."""
-    for future in promises(event):
-        if not future.done():
-            future.set_exception(error)
-
-
-def renewed(event: Any) -> Any:
-    """The event with promises that nobody waits for, if some of its own are settled already."""
-    if not any(future.done() for future in promises(event)):
-        return event
-    own: dict[str, Any] = {
-        field.name: Future() for field in fields(event) if isinstance(getattr(event, field.name), Future)
-    }
-    return replace(event, **own)

@@ -183,9 +183,8 @@ class Writer:
                     continue
                 if isinstance(head.event, events.StudyStarted) and not runs.run_id:
                     self.fatal = error  # nothing that follows has a run to go to
-                else:
-                    fail(head.event, error)
-                self._tell(error, type(head.event).__name__)
+                if not fail(head.event, error):  # else who waits for it tells it
+                    self._tell(error, type(head.event).__name__)
             self._back()
             return True
         return False
