@@ -1,11 +1,12 @@
 """MLflow: the study's runs, its figures, the registry, and the model that downstream code loads."""
 
 from .backlog import WaitingError
-from .events import DatasetFacts, RungScores
+from .events import DatasetFacts, FoundModel, RungScores
+from .integrity import ModelChangedError, verify_model
 from .model import ModelNotFoundError, ModelUnloadableError, load_model
 from .promotion import Evidence
 from .recorder import StudyRecorder
-from .registry import Registration, register_champion
+from .registry import NotRegisteredError, Registration, register_models
 from .store import TrackingStore, TrackingUnreachableError, TrackingUriError, check_tracking, resolve_store
 from .upload import Uploaded, upload_spool, upload_spools
 from .writer import TrackingFailedError
@@ -13,8 +14,11 @@ from .writer import TrackingFailedError
 __all__ = [
     "DatasetFacts",
     "Evidence",
+    "FoundModel",
+    "ModelChangedError",
     "ModelNotFoundError",
     "ModelUnloadableError",
+    "NotRegisteredError",
     "Registration",
     "RungScores",
     "StudyRecorder",
@@ -26,8 +30,9 @@ __all__ = [
     "WaitingError",
     "check_tracking",
     "load_model",
-    "register_champion",
+    "register_models",
     "resolve_store",
     "upload_spool",
     "upload_spools",
+    "verify_model",
 ]

@@ -14,7 +14,9 @@ from typing import Any
 from ambient_ray.errors import UserError
 
 from . import events
+from .labels import FIGURES
 from .spool import Spool, SpoolBusyError, entries, read_entry
+from .system import machine_tags, source_tags
 
 _log = logging.getLogger(__name__)
 
@@ -162,7 +164,7 @@ class Backlog:
             if self.folder is None or (self.error and not again):
                 return None
             with self._changed:
-                todo = [waiting for waiting in self._queue if waiting.entry is None and waiting.event is not None]
+                todo = [w for w in self._queue if w.entry is None and not isinstance(w.event, events.FiguresDue | None)]
             if not todo:
                 return None
             try:
@@ -170,15 +172,34 @@ class Backlog:
                     self._spool = Spool(self.folder, self._store, patience=2.0)
                 for key, begun in self._begun.items():
                     if key not in self._preamble:
-                        self._preamble[key] = self._spool.add(begun.event, begun.at)
+                        self._preamble[key] = self._spool.add(_for_disk(begun.event), begun.at)
                 for waiting in todo:
-                    waiting.entry = self._spool.add(waiting.event, waiting.at)
+                    waiting.entry = self._spool.add(_for_disk(waiting.event), waiting.at)
             except (OSError, SpoolBusyError) as error:
                 new = not self.error
                 self.error = getattr(error, "strerror", None) or str(error)
                 return error if new else None
             self.error = ""
             return None
+
+    def draw(self, folder: Path) -> Exception | None:
+        """Draw the last pictures that wait, which are no event for the disk, into files, which are; what fails.
+
+        folder: an empty one, for as long as it takes to `keep` them. Earlier pictures are out of date.
+        """
+        with self._spooling, self._changed:
+            due = [waiting for waiting in self._queue if isinstance(waiting.event, events.FiguresDue)]
+            for outdated in due[:-1]:
+                self._queue.remove(outdated)
+        for waiting in due[-1:]:
+            try:
+                (folder / FIGURES).mkdir()
+                waiting.event.draw(folder / FIGURES)
+            except Exception as error:  # pictures are worth a sentence, not the search's end
+                self._queue.remove(waiting)
+                return error
+            waiting.event = events.FileLogged(folder / FIGURES, "", None)
+        return None
 
     def kept(self) -> int:
         """How many events are in the spool, besides those that it must begin with."""
@@ -226,6 +247,13 @@ class Backlog:
         for waiting in late:
             where = f"waits in {self.folder} and is made by the next command of this study that reaches it"
             fail(waiting.event, WaitingError(f"{text} {where if waiting.entry else 'is made if it answers in time'}"))
+
+
+def _for_disk(event: Any) -> Any:
+    """The event as another process may write it: a study's start says where it was, not where it is uploaded."""
+    if not isinstance(event, events.StudyStarted):
+        return event
+    return replace(event, tags={**machine_tags(), **source_tags(), **event.tags})
 
 
 def fail(event: Any, error: Exception) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import events
-from .events import DatasetFacts, RungScores
+from .events import DatasetFacts, FoundModel, RungScores
 from .promotion import Evidence
 from .registry import Registration
 from .store import TrackingStore
@@ -69,16 +69,22 @@ class StudyRecorder:
         tags: Mapping[str, Any] | None = None,
         dataset: DatasetFacts | None = None,
         train_images: NDArray[np.uint8] | None = None,
+        objectives: tuple[str, str] | None = None,
+        searched: Sequence[str] = (),
+        conditional: Sequence[str] = (),
     ) -> None:
         """Begin the study, or go on with it: its runs are found by tag, never made twice.
 
         params: the resolved configuration, nested as it likes. train_images uint8 [N,H,W,C]: S, for the
-        galleries of nearest training images; kept by reference.
+        galleries of nearest training images; kept by reference. objectives: the names of the scores of fidelity
+        and memorization, for the saved view; searched: the parameters that vary, the most telling first, and
+        conditional: those of them that some trials lack.
         """
         if not self._started:
             self._writer.start()
         self._started = True
-        self._put(events.StudyStarted(study, dict(params), dict(tags or {}), dataset, train_images))
+        asked = (objectives, tuple(searched), tuple(conditional))
+        self._put(events.StudyStarted(study, dict(params), dict(tags or {}), dataset, train_images, *asked))
 
     def replay(
         self,
@@ -130,18 +136,33 @@ class StudyRecorder:
         """A text file among the artifacts of the study's run, at the path `name`."""
         self._put(events.TextLogged(text, name))
 
+    def register_models(
+        self, models: Iterable[FoundModel], *, model: str = "", command: str = ""
+    ) -> Future[Registration]:
+        """Register checkpoints as versions of `model` (by default the study's name) and move aliases (`registry`).
+
+        command: of the search, kept with each version. The future raises what the registry raised; the same call again
+        registers what is missing. It raises WaitingError where MLflow has been away for 15 s, or is when the recorder
+        is closed: they are registered when it is back.
+        """
+        registration: Future[Registration] = Future()
+        self._put(events.ModelsFound(model, tuple(models), command, registration))
+        return registration
+
     def register_champion(
         self, number: int, scored: RungScores, evidence: Evidence, *, model: str = ""
     ) -> Future[Registration]:
-        """Register the rung's checkpoint as a version of `model`, which takes the alias `champion` if it may.
+        """`register_models` for one checkpoint, of trial `number`, that is to be the champion if it may."""
+        return self.register_models([FoundModel(number, scored, evidence, ("champion",))], model=model)
 
-        number: the trial whose checkpoint it is, a replica as a rule. model: by default the study's name. evidence:
-        why this one, kept as tags, and what `promotion` decides by. The future raises what the registry raised, and
-        WaitingError where MLflow has been away for 15 s or is at the end: it is registered when it is back.
+    def refresh(self, draw: Callable[[Path], Mapping[str, float]], images_seen: int) -> None:
+        """Have pictures of the whole study drawn and replaced among its artifacts, in the folder `figures`.
+
+        draw: writes them into the folder that it is given, in the writer's thread, and returns metrics of the study at
+        `images_seen`, the training images spent so far.
         """
-        registration: Future[Registration] = Future()
-        self._put(events.ChampionFound(model, number, scored, evidence, registration))
-        return registration
+        self._writer.refreshed = None
+        self._put(events.FiguresDue(draw, images_seen))
 
     def finish(self, metrics: Mapping[str, float] | None = None, *, state: str = "finished", note: str = "") -> None:
         """End the study: summary metrics, a note (Markdown) for its page. Trials still open become KILLED."""
@@ -149,6 +170,16 @@ class StudyRecorder:
         self._put(events.StudyFinished(dict(metrics or {}), state, note))
 
     # -- how it went
+
+    @property
+    def refreshed(self) -> float | None:
+        """Seconds that the last drawing of the study's pictures took; None while one is waiting."""
+        return self._writer.refreshed
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time that the writer's thread has spent so far."""
+        return self._writer.cpu_seconds
 
     @property
     def problems(self) -> tuple[str, ...]:

@@ -21,8 +21,11 @@ from numpy.typing import NDArray
 from . import events
 from .checkpoint import CheckpointUnreadableError
 from .dataset import dataset_input
+from .experiment import describe_experiment, open_experiment
+from .found import entry_of, told
 from .labels import (
     ARM,
+    FIGURES,
     KIND,
     OVER,
     REASON,
@@ -30,22 +33,26 @@ from .labels import (
     STATE,
     STATUS,
     STUDY,
+    SYSTEM,
     TRIAL,
     finite,
     flat_params,
+    rung_metrics,
     text_tags,
     trial_name,
 )
 from .outage import Fault, fault
 from .pictures import draw_rung
-from .registry import register_champion
+from .registry import register_models
 from .rung_record import write_rung
 from .store import TrackingStore, open_client
-from .system import git_commit, system_facts
+from .system import MachineLoad, machine_tags, source_tags
+from .view import COLOR, NOTE, run_color
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
 
+_LATE = 60.0  # seconds after which this machine's load says nothing of an event's
 _BATCH = 100  # MLflow's limit of parameters or tags a call
 
 
@@ -77,16 +84,25 @@ class StudyRuns:
             logging.getLogger(name).setLevel(logging.WARNING)
         self._store = store
         self.client = open_client(store.uri)
-        self.client.search_experiments(max_results=1)  # the schema is created by the first call
+        self.ping()  # the schema is created by the first call
         self.at = 0.0  # when the event that is written happened, in seconds since 1970; 0: now
         self.last_try = False  # whether a fault that may be the server's is to be taken for the event's own
         self._trials: dict[int, _TrialRun] = {}
         self._creating: set[int] = set()  # trials whose run may have been made by a call that failed
         self._images: NDArray[np.uint8] | None = None
         self._dataset: DatasetInput | None = None
+        self._started = events.StudyStarted("", {}, {}, None, None)
         self.study = ""
         self.run_id = ""
         self.experiment_id = ""
+        self._source: dict[str, str] = {}
+        self._link = ""
+        self._began = 0.0  # the study's run, in seconds since 1970
+        self._load = MachineLoad()
+
+    def ping(self) -> None:
+        """One cheap question to the store. Raises what it raises."""
+        self.client.search_experiments(max_results=1)
 
     @singledispatchmethod
     def write(self, event: events.Event) -> None:
@@ -98,12 +114,17 @@ class StudyRuns:
 
     @write.register
     def _(self, event: events.StudyStarted) -> None:
-        self.study = event.study
+        self.study, self._started = event.study, event
         self._images = event.train_images
         self._dataset = None if event.dataset is None else dataset_input(event.dataset)
-        self.experiment_id = self._experiment(event.study)
-        tags = {STUDY: event.study, KIND: "study", STATE: "running", **text_tags(event.tags), **_provenance()}
+        self.experiment_id = open_experiment(self.client, event.study, self._store.artifact_location)
+        self._link = describe_experiment(self.client, self.experiment_id, event)
+        own = text_tags(event.tags)  # with where it ran, when it comes from a spool
+        self._source = {key: own.get(key, value) for key, value in source_tags().items()}
+        tags = {STUDY: event.study, KIND: "study", STATE: "running", **machine_tags(), **self._source, **own}
         found = self._runs("study")
+        if self._link and not (found and NOTE in found[0].data.tags):
+            tags[NOTE] = f"The answer will stand here when the search has ended.\n\n{self._link}"
         params = flat_params(event.params)
         if found:
             self.run_id = found[0].info.run_id
@@ -114,6 +135,7 @@ class StudyRuns:
                 self.experiment_id, tags={KIND: "study", STUDY: event.study}, run_name=event.study
             ).info.run_id
             self._log_new_params(self.run_id, params, {}, tags)
+        self._began = (found[0].info.start_time if found else time.time() * 1000) / 1000
         self._log_dataset(self.run_id, found[0] if found else None)
         self._adopt_trials()
 
@@ -127,7 +149,8 @@ class StudyRuns:
         else:
             self.client.update_run(trial.run_id, status="RUNNING")
         trial.state, trial.started = None, event
-        tags = {STATE: "running", ARM: event.arm, REASON: ""}
+        color = run_color(event.arm, event.params)
+        tags = {STATE: "running", ARM: event.arm, REASON: "", COLOR: color, **self._source}
         self._log_new_params(trial.run_id, flat_params(event.params), trial.params, tags)
         if not trial.inputs:
             self._log_dataset(trial.run_id, None)
@@ -140,9 +163,9 @@ class StudyRuns:
         trial, scored = self._trial(event.number), event.scored
         if trial.steps is None:
             trial.steps = {metric.step for metric in self.client.get_metric_history(trial.run_id, "rung")}
-        values = finite(scored.scores) | {"rung": float(scored.rung)}
+        values = rung_metrics(scored)
         facts = text_tags({f"fact.{key}": value for key, value in scored.facts.items()})
-        lost = sorted(set(scored.scores) - set(values))
+        lost = sorted(set(scored.scores) - set(finite(scored.scores)))
         if lost:
             facts[f"not_finite.{scored.images_seen}"] = ", ".join(lost)
         new = dict([item for item in facts.items() if trial.facts.get(item[0]) != item[1]][:_BATCH])
@@ -158,6 +181,7 @@ class StudyRuns:
             self.client.log_batch(trial.run_id, metrics=metrics, tags=tags)
             trial.steps = steps | {scored.images_seen}
             trial.facts |= new
+            self._log_load()
         if problem is not None:
             raise problem
 
@@ -171,7 +195,8 @@ class StudyRuns:
     def _(self, event: events.TrialReplayed) -> None:
         known = self._trials.get(event.started.number)
         if known is not None and known.state in OVER:
-            return  # events are written in order, so a run that is over has all its rungs
+            known.started = event.started  # events are written in order, so a run that is over has all its rungs
+            return
         self.write(event.started)
         for scored in event.rungs:
             self.write(events.RungScored(event.started.number, scored))
@@ -200,23 +225,31 @@ class StudyRuns:
         self.client.log_text(self.run_id, event.text, event.name)
 
     @write.register
-    def _(self, event: events.ChampionFound) -> None:
-        if event.scored.checkpoint is None:
-            raise ValueError(f"trial {event.number} has no checkpoint to register")
+    def _(self, event: events.FiguresDue) -> None:
+        from mlflow.entities import Metric
+
+        with tempfile.TemporaryDirectory(prefix="ambient-figures-") as scratch:
+            measured = event.draw(Path(scratch))
+            self.client.log_artifacts(self.run_id, scratch, FIGURES)
+        now = self._now()
+        metrics = [Metric(key, value, now, event.images_seen) for key, value in finite(measured).items()]
+        if metrics:
+            self.client.log_batch(self.run_id, metrics=metrics)
+
+    @write.register
+    def _(self, event: events.ModelsFound) -> None:
         model = event.model or self.study
-        registration = register_champion(
-            self.client,
-            model,
-            event.scored.checkpoint,
-            run_id=self._trial(event.number).run_id,
-            scores=event.scored.scores,
-            facts=event.scored.facts,
-            evidence=event.evidence,
-        )
-        self.client.set_tag(self.run_id, "ambient_ray.champion", f"models:/{model}/{registration.champion}")
-        self.client.set_tag(self.run_id, "ambient_ray.registered", f"models:/{model}/{registration.version}")
-        self.client.set_tag(self.run_id, "ambient_ray.promotion", registration.why)
-        event.registration.set_result(registration)
+        commit = self.client.get_run(self.run_id).data.tags.get("mlflow.source.git.commit", "")
+        entries = []
+        for found in event.models:
+            trial = self._trial(found.number)
+            started = trial.started or events.TrialStarted(found.number, "", trial.params)
+            entries.append(entry_of(event, found, self._started, started, run_id=trial.run_id, commit=commit))
+        registration = register_models(self.client, model, entries)
+        for key, value in told(model, registration).items():
+            self.client.set_tag(self.run_id, key, value)
+        if not event.registration.cancelled():
+            event.registration.set_result(registration)
 
     @write.register
     def _(self, event: events.StudyFinished) -> None:
@@ -227,7 +260,7 @@ class StudyRuns:
         if metrics:
             self.client.log_batch(self.run_id, metrics=metrics)
         if event.note:
-            self.client.set_tag(self.run_id, "mlflow.note.content", event.note)
+            self.client.set_tag(self.run_id, NOTE, f"{event.note}\n\n{self._link}".strip())
         for trial in self._trials.values():
             if trial.state is None:
                 self._end(trial.run_id, "killed", "the search ended before this trial did")
@@ -292,14 +325,17 @@ class StudyRuns:
         self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         self.client.set_terminated(run_id, status=STATUS[state], end_time=self._now())
 
-    def _experiment(self, name: str) -> str:
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
-            location = self._store.artifact_location
-            return str(self.client.create_experiment(name, artifact_location=location and f"{location}/{name}"))
-        if found.lifecycle_stage == "deleted":
-            self.client.restore_experiment(found.experiment_id)  # its name is taken until it is restored or purged
-        return str(found.experiment_id)
+    def _log_load(self) -> None:
+        """Now and then, how busy the driver's machine is, as system metrics of the study's run."""
+        from mlflow.entities import Metric
+
+        now = time.time()
+        if self.at and now - self.at > _LATE:
+            return
+        at, step = int(now * 1000), int(now - self._began)
+        load = [Metric(f"{SYSTEM}{key}", value, at, step) for key, value in self._load.metrics(now).items()]
+        if load:
+            self.client.log_batch(self.run_id, metrics=load)
 
     def _runs(self, *kinds: str) -> list[Run]:
         """This study's runs of these kinds, oldest first."""
@@ -356,9 +392,3 @@ class StudyRuns:
         logged = existing is not None and existing.inputs is not None and existing.inputs.dataset_inputs
         if self._dataset is not None and not logged:
             self.client.log_inputs(run_id, datasets=[self._dataset])
-
-
-def _provenance() -> dict[str, str]:
-    commit = git_commit()
-    system = {f"system.{key}": value for key, value in system_facts().items()}
-    return system | ({} if commit is None else {"mlflow.source.git.commit": commit})

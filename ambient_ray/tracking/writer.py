@@ -7,6 +7,7 @@ that is killed then loses nothing.
 from __future__ import annotations
 
 import logging
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -48,9 +49,12 @@ class Writer:
     ) -> None:
         self.on_state: Callable[[str], None] | None = None
         self.fatal: Exception | None = None
+        self.refreshed: float | None = 0.0  # seconds that the last drawing of the study's pictures took; None: waiting
+        self.cpu_seconds = 0.0  # processor time of the thread so far
         self._store, self._backoff = store, backoff
         self._backlog = Backlog(folder, store.uri)
         self._name = f"MLflow at {hide_password(store.uri)}"
+        self._ping: Callable[[], None] | None = None
         self._said = False
         self._since: float | None = None  # when the store went away
         self._why = ""
@@ -83,7 +87,9 @@ class Writer:
             self._join(timeout)
         if backlog.folder is not None and len(backlog):
             backlog.abandon()  # the thread may be inside a call; it touches nothing when that returns
-            self._tell(backlog.keep(again=True))
+            with tempfile.TemporaryDirectory(prefix="ambient-figures-") as scratch:
+                self._tell(backlog.draw(Path(scratch)), "the study's pictures")
+                self._tell(backlog.keep(again=True))
             backlog.promise_later(0.0, self._later())
             backlog.release()
         return (*self.problems, *self._unwritten(timeout))
@@ -121,6 +127,7 @@ class Writer:
 
     def _work(self) -> None:
         backlog, runs = self._backlog, self._open()
+        self._ping = None if runs is None else runs.ping
         while (head := backlog.head()) is not None:
             try:
                 if runs is not None:
@@ -129,10 +136,14 @@ class Writer:
                 self._tell(error, "an earlier search's event is left out")
                 backlog.done(head)
                 continue
+            began = time.thread_time()
             if runs is None or self.fatal is not None:
                 self._refuse(head)
             elif self._written(runs, head) and self.fatal is None:
                 backlog.done(head)
+            self.cpu_seconds = time.thread_time()
+            if isinstance(head.event, events.FiguresDue):
+                self.refreshed = self.cpu_seconds - began
         if not backlog.abandoned:
             backlog.release()
 
@@ -211,14 +222,15 @@ class Writer:
                 return
 
     def _answers(self) -> bool:
-        """Whether something is there again: cheaper to ask than to wait for a call's own time limit."""
-        if self._store.uri.startswith(SQLITE):
-            return True
+        """Whether the store is there again: asked by a call that costs little and has a short time limit."""
         try:
-            check_tracking(self._store.uri, timeout=3.0)
-        except TrackingUnreachableError as error:
+            if not self._store.uri.startswith(SQLITE):
+                check_tracking(self._store.uri, timeout=3.0)
+            if self._ping is not None:
+                self._ping()
+        except Exception as error:
             self._why = reason(error)
-            return False
+            return not isinstance(error, TrackingUnreachableError) and fault(error) is not Fault.AWAY
         return True
 
     def _pause(self) -> None:

@@ -408,7 +408,8 @@ def test_files_of_an_event_outlive_their_originals(tmp_path: Path, write_checkpo
     (checkpoint / "train_state.safetensors").write_bytes(b"large")
     spool = Spool(held, "sqlite:///x.db")
     rung = spool.add(ev.RungScored(0, RungScores(0, 100, {}, {}, checkpoint)), 0.0)
-    found = spool.add(ev.ChampionFound("m", 0, RungScores(0, 100, {}, {}, checkpoint), EVIDENCE, Future()), 0.0)
+    model = ev.FoundModel(0, RungScores(0, 100, {}, {}, checkpoint), EVIDENCE, ("champion",))
+    found = spool.add(ev.ModelsFound("m", (model,), "ambient-search", Future()), 0.0)
     note = tmp_path / "note.txt"
     note.write_text("first")
     file = spool.add(ev.FileLogged(note, "", None), 0.0)
@@ -416,7 +417,7 @@ def test_files_of_an_event_outlive_their_originals(tmp_path: Path, write_checkpo
     shutil.rmtree(checkpoint)
     spool.close()
     pictures = read_entry(rung).event.scored.checkpoint
-    weights = read_entry(found).event.scored.checkpoint
+    weights = read_entry(found).event.models[0].scored.checkpoint
     assert {path.name for path in pictures.iterdir()} == {"samples.npz", "checkpoint.json"}
     assert {path.name for path in weights.iterdir()} == {"samples.npz", "checkpoint.json", "model.safetensors"}
     assert read_entry(file).event.path.read_text() == "first"
