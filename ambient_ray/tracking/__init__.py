@@ -1,12 +1,15 @@
 """MLflow: the study's runs, its figures, the registry, and the model that downstream code loads."""
 
+from .backlog import WaitingError
 from .events import DatasetFacts, FoundModel, RungScores
 from .integrity import ModelChangedError, verify_model
 from .model import ModelNotFoundError, ModelUnloadableError, load_model
 from .promotion import Evidence
-from .recorder import StudyRecorder, TrackingFailedError
+from .recorder import StudyRecorder
 from .registry import NotRegisteredError, Registration, register_models
 from .store import TrackingStore, TrackingUnreachableError, TrackingUriError, check_tracking, resolve_store
+from .upload import Uploaded, upload_spool, upload_spools
+from .writer import TrackingFailedError
 
 __all__ = [
     "DatasetFacts",
@@ -23,9 +26,13 @@ __all__ = [
     "TrackingStore",
     "TrackingUnreachableError",
     "TrackingUriError",
+    "Uploaded",
+    "WaitingError",
     "check_tracking",
     "load_model",
     "register_models",
     "resolve_store",
+    "upload_spool",
+    "upload_spools",
     "verify_model",
 ]

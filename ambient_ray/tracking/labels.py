@@ -20,6 +20,7 @@ OVER = frozenset({"finished", "stopped", "failed"})  # a killed trial is taken u
 IMAGES_SEEN = "images_seen"
 SPEED = "images_per_second"
 SYSTEM = "system/"  # MLflow shows metrics with this prefix on a page of their own
+FIGURES = "figures"  # the folder of the study's pictures among its artifacts
 _PARAM_LENGTH = 6000
 _TAG_LENGTH = 8000
 

@@ -31,6 +31,11 @@ def system_facts() -> dict[str, str]:
     return facts
 
 
+def machine_tags() -> dict[str, str]:
+    """`system_facts` as tags of a run."""
+    return {f"system.{key}": value for key, value in system_facts().items()}
+
+
 def git_commit() -> str | None:
     """The commit that this package runs from, with `-dirty` if files differ; None outside a checkout."""
     package = str(Path(__file__).resolve().parents[1])
