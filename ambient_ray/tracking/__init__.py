@@ -8,10 +8,11 @@ from .promotion import Evidence
 from .recorder import StudyRecorder
 from .registry import NotRegisteredError, Registration, register_models
 from .store import TrackingStore, TrackingUnreachableError, TrackingUriError, check_tracking, resolve_store
-from .upload import Uploaded, upload_spool, upload_spools
+from .upload import SPOOL, Uploaded, catch_up, upload_spool, upload_spools
 from .writer import TrackingFailedError
 
 __all__ = [
+    "SPOOL",
     "DatasetFacts",
     "Evidence",
     "FoundModel",
@@ -28,6 +29,7 @@ __all__ = [
     "TrackingUriError",
     "Uploaded",
     "WaitingError",
+    "catch_up",
     "check_tracking",
     "load_model",
     "register_models",

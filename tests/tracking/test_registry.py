@@ -1,8 +1,7 @@
 """The registry through crashes, refusals and rivals: whatever write fails, the state explains itself and a rerun ends it."""
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from ambient_ray.interval import Interval
 from ambient_ray.tracking import NotRegisteredError, Registration, TrackingStore, register_models
-from ambient_ray.tracking.aliases import CHAMPION, DONE, PREVIOUS, STATE, AliasMovedError, Note, aliases, now, promote
+from ambient_ray.tracking.aliases import CHAMPION, DONE, PREVIOUS, STATE, aliases
 from ambient_ray.tracking.origin import Origin
 from ambient_ray.tracking.promotion import BASELINE, BEST, LOWEST, Evidence
 from ambient_ray.tracking.store import open_client
