@@ -35,6 +35,10 @@ def report(args: argparse.Namespace) -> None:
     names = _studies(args)
     page = _page(args, names)
     _check_writable(page)
+    from ambient_ray.tracking import catch_up
+
+    for line in catch_up(args.tracking_uri):
+        print(line, file=sys.stderr)
     if args.compare:
         document, said = _compared(names[0], names[1], args.tracking_uri)
     else:

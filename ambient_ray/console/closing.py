@@ -1,6 +1,7 @@
 """What a search leaves behind: the table of its front, the sentence, and where to look."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -13,6 +14,21 @@ from ambient_ray.reporting.verdict import Verdict, matches
 from ambient_ray.reporting.volume import bounds
 from ambient_ray.tracking import Registration
 from ambient_ray.tuning.records import Candidate, Landscape, Objectives, TrialRecord
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What became of a study's models.
+
+    Attributes:
+        registration: None where nothing was registered, or not all of it.
+        left_out: how many of the front were not to be registered.
+        problem: what the registry refused, without a full stop.
+    """
+
+    registration: Registration | None
+    left_out: int = 0
+    problem: str = ""
 
 
 def rich_table(content: Content) -> Table:
@@ -60,6 +76,41 @@ def load_lines(tracking_uri: str, model: str) -> str:
     )
 
 
+def registration_lines(registered: Registered, tracking_uri: str, model: str) -> list[str]:
+    """What became of the study's models in the registry, and how to load the champion."""
+    found = registered.registration
+    lines = []
+    if registered.problem:
+        again = "The same command again registers what is missing, and trains nothing"
+        lines.append(f"Not all models were registered: {registered.problem}. {again}.")
+    if found is None:
+        return lines
+    others = [version for version in found.versions if version != found.version]
+    if len(found.versions) > 1 or (others and found.version is None):
+        front = (
+            f"{len(found.versions)} models of this search are versions {_numbers(found.versions)} of the model {model}"
+        )
+        less = f"; {registered.left_out} more of the front are not registered (tracking.register_front)"
+        lines.append(front + (less if registered.left_out else "") + ".")
+    for alias, told in found.aliases.items():
+        lines.append(f"  @{alias}: {told}")
+    if found.champion is not None:
+        text = f"The champion is version {found.champion} of the model {model}"
+        if found.version is not None and found.champion != found.version:
+            text += f". This search's own is version {found.version} and did not take its place"
+            text += f": {found.why}.\nThe champion"
+        lines.append(f"{text}:\n{load_lines(tracking_uri, model)}")
+    return lines
+
+
+def _numbers(versions: Sequence[int]) -> str:
+    """`1 to 5`, or `1, 4, 7`."""
+    found = sorted(versions)
+    if len(found) > 2 and found[-1] - found[0] == len(found) - 1:
+        return f"{found[0]} to {found[-1]}"
+    return ", ".join(map(str, found))
+
+
 def print_closing(
     console: Console,
     land: Landscape,
@@ -70,7 +121,7 @@ def print_closing(
     delta: float,
     tracking_uri: str,
     model: str,
-    registration: Registration | None,
+    registration: Registered | None,
     figure: Path | None,
     output_dir: Path,
     failed: Sequence[TrialRecord] = (),
@@ -86,7 +137,7 @@ def print_closing(
         delta: of the study (`Study.delta`), for the words about the hypervolume's bound.
         tracking_uri: the MLflow store.
         model: the registered model's name.
-        registration: what became of the champion in the registry; None where nothing was registered.
+        registration: what became of the models in the registry; None where the search did not come so far.
         figure: the drawn front.
         output_dir: the search's.
         failed: replicas that failed (`confirmation.failed_replicas`); each is named with its reason.
@@ -120,8 +171,5 @@ def print_closing(
     look = "make ui" if default else f"mlflow ui --backend-store-uri {tracking_uri}"
     console.print(Text(f"All runs, pictures and models: {look}"), soft_wrap=True)
     if registration is not None:
-        text = f"The champion is version {registration.champion} of the model {model}"
-        if registration.champion != registration.version:
-            text += f". This search's own is version {registration.version} and did not take its place"
-            text += f": {registration.why}.\nThe champion"
-        console.print(Text(f"{text}:\n{load_lines(tracking_uri, model)}"), soft_wrap=True)
+        for line in registration_lines(registration, tracking_uri, model):
+            console.print(Text(line), soft_wrap=True)

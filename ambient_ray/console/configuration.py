@@ -126,6 +126,7 @@ class TrackingConfig(_Section):
 
     uri: str | None = None
     model_name: str | None = None
+    register_front: int = Field(8, ge=0)
 
 
 class Configuration(_Section):

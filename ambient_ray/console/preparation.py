@@ -162,7 +162,7 @@ def train_settings(config: Configuration) -> TrainSettings:
             "precision": precision(config),
             "compile": compiles(config, config.backbone),
             "backbone": config.backbone,
-            "seed": config.seed, "noise_seed": config.seed, "latent_seed": config.seed,
+            "seed": config.training.get("seed", config.seed), "noise_seed": config.seed, "latent_seed": config.seed,
             "rungs": config.trial.rungs, "samples": evaluation.samples,
             "sample_steps": evaluation.sample_steps, "sample_batch": evaluation.sample_batch,
         }

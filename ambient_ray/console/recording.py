@@ -4,11 +4,16 @@ import json
 import sys
 from pathlib import Path
 
+from ambient_ray.reporting.registered import Chosen, models_to_register
 from ambient_ray.reporting.verdict import Verdict, metrics
-from ambient_ray.tracking import DatasetFacts, Registration, RungScores, StudyRecorder
+from ambient_ray.tracking import DatasetFacts, FoundModel, RungScores, StudyRecorder
 from ambient_ray.tuning.records import Landscape, RungRecord, TrialRecord
 
+from .closing import Registered
 from .preparation import Prepared
+from .retrain import command, retrain_command
+
+_WAIT, _WAIT_EACH = 120.0, 30.0  # seconds: for what is queued before the models, and for each of them
 
 
 class Tracked:
@@ -34,7 +39,7 @@ class Tracked:
 
 def start_recording(prepared: Prepared, recorder: StudyRecorder) -> None:
     """Begin the study in MLflow, or go on with it, and bring it up to date with the study's storage."""
-    config, subsets = prepared.config, prepared.subsets
+    config, subsets, space = prepared.config, prepared.subsets, prepared.space
     facts = DatasetFacts(
         name=prepared.images.name or config.study,
         content_hash=prepared.images.content_hash,
@@ -51,6 +56,9 @@ def start_recording(prepared: Prepared, recorder: StudyRecorder) -> None:
         config.model_dump(mode="json") | {"backbone": dict(prepared.settings.backbone)},
         dataset=facts,
         train_images=subsets.train.images,
+        objectives=(prepared.objectives.fidelity, prepared.objectives.memorization),
+        searched=[name for name in space.order if name not in space.conditions],
+        conditional=[name for name in space.order if name in space.conditions],
     )
     for trial in prepared.study.trials():
         if trial.state != "running":
@@ -65,27 +73,15 @@ def start_recording(prepared: Prepared, recorder: StudyRecorder) -> None:
             )
 
 
-def record_conclusion(
-    prepared: Prepared, recorder: StudyRecorder, land: Landscape, verdict: Verdict, figure: Path | None
-) -> Registration | None:
-    """Register the champion, log the confirmed means, the front and the sentence; what became of the registration."""
-    registration = None
+def record_conclusion(prepared: Prepared, recorder: StudyRecorder, land: Landscape, verdict: Verdict) -> Registered:
+    """Register the front and the champion, log the confirmed means, the front and the sentence.
+
+    Returns what became of the models; where the registry refused some, that is part of it, and the search goes on.
+    """
     for point in verdict.confirmed:
         original = point.original
         recorder.measured(original.trial.number, original.rung.images_seen, metrics(point, prepared.objectives))
-    if verdict.weights is not None and verdict.evidence is not None:
-        future = recorder.register_champion(
-            verdict.weights.trial.number,
-            _scores(verdict.weights.rung),
-            verdict.evidence,
-            model=prepared.config.model_name,
-        )
-        try:
-            registration = future.result(timeout=120)
-        except Exception as error:
-            print(f"MLflow: the champion could not be registered: {error}", file=sys.stderr)
-    if figure is not None:
-        recorder.log_file(figure)
+    registered = _register(prepared, recorder, land, verdict)
     recorder.log_text(verdict.sentence + "\n", "answer.txt")
     _record_reproducibility(prepared, recorder, land)
     trials = prepared.study.trials()
@@ -96,7 +92,35 @@ def record_conclusion(
         "replicas": sum(t.replica_of is not None for t in trials),
     }
     recorder.finish({"hypervolume": land.hypervolume, **counts}, note=verdict.sentence)
-    return registration
+    return registered
+
+
+def _register(prepared: Prepared, recorder: StudyRecorder, land: Landscape, verdict: Verdict) -> Registered:
+    """Hand the models to the recorder's thread and wait for what becomes of them."""
+    config = prepared.config
+    chosen, left_out = models_to_register(
+        land, verdict, prepared.objectives, prepared.rule, config.tracking.register_front
+    )
+    if not chosen:
+        return Registered(None)
+    future = recorder.register_models(
+        [_found_model(config.study, one) for one in chosen], model=config.model_name, command=command(sys.argv)
+    )
+    try:
+        return Registered(future.result(timeout=_WAIT + _WAIT_EACH * len(chosen)), left_out)
+    except TimeoutError:
+        future.cancel()  # what becomes of it is among the recorder's problems then
+        return Registered(None, left_out, "the registry has not answered yet")
+    except Exception as error:
+        return Registered(None, left_out, " ".join(str(error).split()).rstrip("."))
+
+
+def _found_model(study: str, chosen: Chosen) -> FoundModel:
+    candidate, weights = chosen.candidate, chosen.weights
+    tags = {"candidate.trial": candidate.trial.number, "candidate.on_front": chosen.on_front,
+            "candidate.of_use": chosen.useful}  # fmt: skip
+    retrain = retrain_command(sys.argv, study, weights.trial, weights.rung.images_seen)
+    return FoundModel(weights.trial.number, _scores(weights.rung), chosen.evidence, chosen.aliases, tags, retrain)
 
 
 def _record_reproducibility(prepared: Prepared, recorder: StudyRecorder, land: Landscape) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 from rich.console import Console
 
+from ambient_ray.reporting.study_figures import StudyView
 from ambient_ray.reporting.verdict import conclude
-from ambient_ray.tracking import StudyRecorder
+from ambient_ray.tracking import SPOOL, StudyRecorder
 from ambient_ray.tuning.budget import Budget
 from ambient_ray.tuning.confirmation import candidates_to_confirm, failed_replicas, replicas_to_begin
 from ambient_ray.tuning.emm import memorized_sizes
@@ -23,6 +24,7 @@ from .images import publish_subset
 from .preparation import Prepared, bank_for, cores, network_imports, prepare
 from .progress import Progress
 from .recording import Tracked, record_conclusion, start_recording
+from .refreshing import LiveFigures
 
 _SHORT = 500_000  # training images; the shortest preset for larger images has twice as many
 
@@ -91,16 +93,19 @@ def announce(prepared: Prepared) -> None:
 
 def search(prepared: Prepared) -> int:
     """Run the search to its end, confirm its best and report. Returns the exit code: 0, or 130 after Ctrl-C."""
-    config, console, recorder = prepared.config, terminal(), StudyRecorder(prepared.store)
+    config, console = prepared.config, terminal()
+    recorder = StudyRecorder(prepared.store, spool=config.folder / SPOOL)
     publish_subset(config, prepared.images, prepared.subsets)
     finished, registration = False, None
     try:
-        finished = _run_trials(prepared, recorder, console)
+        figures = LiveFigures(recorder, lambda: _view(prepared))
+        finished = _run_trials(prepared, recorder, figures, console)
         land, trials = prepared.study.landscape(), prepared.study.trials()
         verdict = conclude(land, trials, prepared.objectives, prepared.rule)
         figure = draw_front(land, prepared.objectives, verdict.champion, config.folder / "front.png")
         if finished:
-            registration = record_conclusion(prepared, recorder, land, verdict, figure)
+            figures.draw(verdict.champion, running=False)
+            registration = record_conclusion(prepared, recorder, land, verdict)
     finally:
         for problem in recorder.close(state="finished" if finished else "killed"):
             console.print(f"MLflow: {problem}", style="yellow", soft_wrap=True, highlight=False, markup=False)
@@ -119,17 +124,31 @@ def search(prepared: Prepared) -> int:
     return 0 if finished else 130
 
 
-def _run_trials(prepared: Prepared, recorder: StudyRecorder, console: Console) -> bool:
+def _view(prepared: Prepared) -> StudyView:
+    """What the study is at the moment, for its pictures."""
+    study, config = prepared.study, prepared.config
+    return StudyView(
+        config.study,
+        study.trials(),
+        prepared.objectives,
+        study.reference,
+        tuple(config.trial.rungs),
+        tuple(prepared.space.parameters),
+    )
+
+
+def _run_trials(prepared: Prepared, recorder: StudyRecorder, figures: LiveFigures, console: Console) -> bool:
     """Search until the budget is spent, then confirm; False after Ctrl-C."""
     import ray
 
     config, study = prepared.config, prepared.study
     progress = Progress(study, config.trials, tuple(config.trial.rungs), prepared.objectives, console)
     try:
+        recorder.tell_state(progress.say)
         with progress:
             progress.say("starting Ray")
             start_ray(config.address, cores(), _data_bytes(prepared))
-            plan, listeners = _plan(prepared), (Tracked(recorder), progress)
+            plan, listeners = _plan(prepared), (Tracked(recorder), figures, progress)
             slots = plan.slots()
             slots.grow(trials_ahead(study, plan)[1])  # their processes start while the rest is made ready
             start_recording(prepared, recorder)
@@ -146,6 +165,7 @@ def _run_trials(prepared: Prepared, recorder: StudyRecorder, console: Console) -
     except KeyboardInterrupt:
         return False
     finally:
+        recorder.tell_state(None)
         ray.shutdown()
     return True
 

@@ -1,7 +1,7 @@
 """Diffusion mathematics in PyTorch: preconditioning, noise levels, losses, samplers, backbones, oracles."""
 
 from .augment import flip_together, shift_together
-from .backbones import DiT, UNet, build_backbone, check_backbone
+from .backbones import DiT, UNet, build_backbone, check_backbone, diffusers_network
 from .empirical import ambient_empirical_denoiser, empirical_denoiser
 from .losses import Denoiser, ambient_coefficient, ambient_loss, ambient_weight, denoising_loss, edm_weight
 from .noise_levels import Cosine, LogNormal, LogUniform, NoiseLevels
@@ -30,6 +30,7 @@ __all__ = [
     "build_backbone",
     "check_backbone",
     "denoising_loss",
+    "diffusers_network",
     "edm_weight",
     "empirical_denoiser",
     "flip_together",

@@ -18,6 +18,9 @@ from torch import Tensor, nn
 # two seeds, 16,000 and 32,000 images) the Frechet distance at 1000 was 3 to 13 per cent below that at 100.
 TIME_SCALE = 1000.0
 
+# A target in this module means this very file, also where it is shipped without the package.
+_HERE = "ambient_ray.diffusion.backbones"
+
 
 class UNet(nn.Module):
     """diffusers' `UNet2DModel` as an EDM backbone.
@@ -29,8 +32,11 @@ class UNet(nn.Module):
     group. width, depth: multiples of block_out_channels and of layers_per_block, for searches. Every width is
     rounded to the nearest multiple of 8 channels (of attention_head_dim where there is attention, of norm_groups
     where that is given), the layers to the nearest whole number, never below one of either; 1 changes nothing.
+    net: a UNet2DModel of these sizes that is there already, instead of a new one.
     ValueError, naming the setting, when the sizes do not fit.
     """
+
+    made_of = "UNet2DModel"
 
     def __init__(
         self,
@@ -47,32 +53,53 @@ class UNet(nn.Module):
         width: float = 1.0,
         depth: float = 1.0,
         time_scale: float = TIME_SCALE,
+        net: nn.Module | None = None,
     ) -> None:
         """Check the sizes and build the network."""
         super().__init__()
-        widths, layers_per_block, groups, here = self.planned(
+        arguments = self.arguments(
             channels, resolution, num_classes, block_out_channels=block_out_channels,
             layers_per_block=layers_per_block, attention=attention, attention_head_dim=attention_head_dim,
             dropout=dropout, norm_groups=norm_groups, width=width, depth=depth, time_scale=time_scale,
         )  # fmt: skip
-        diffusers: Any = importlib.import_module("diffusers")  # seconds of imports: only where a network is built
-        self.net = diffusers.UNet2DModel(
-            sample_size=resolution,
-            in_channels=channels,
-            out_channels=channels,
-            block_out_channels=widths,
-            layers_per_block=layers_per_block,
-            down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in here),
-            up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(here)),
-            attention_head_dim=attention_head_dim,
-            add_attention=here[-1],
-            dropout=dropout,
-            norm_num_groups=groups,
-            num_class_embeds=num_classes,
-        )
-        _zero(self.net.conv_out)
+        if net is None:
+            diffusers: Any = importlib.import_module("diffusers")  # seconds of imports: only where a network is built
+            self.net: Any = diffusers.UNet2DModel(**arguments)
+            _zero(self.net.conv_out)
+        else:
+            self.net = net
         self.num_classes = num_classes
         self.time_scale = time_scale
+
+    @classmethod
+    def arguments(
+        cls,
+        channels: int,
+        resolution: int,
+        num_classes: int | None = None,
+        *,
+        attention_head_dim: int = 32,
+        dropout: float = 0.0,
+        **sizes: Any,
+    ) -> dict[str, Any]:
+        """What diffusers' `UNet2DModel` is built with for these arguments. ValueError as for `planned`."""
+        widths, layers, groups, here = cls.planned(
+            channels, resolution, num_classes, attention_head_dim=attention_head_dim, dropout=dropout, **sizes
+        )
+        return {
+            "sample_size": resolution,
+            "in_channels": channels,
+            "out_channels": channels,
+            "block_out_channels": widths,
+            "layers_per_block": layers,
+            "down_block_types": tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in here),
+            "up_block_types": tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(here)),
+            "attention_head_dim": attention_head_dim,
+            "add_attention": here[-1],
+            "dropout": dropout,
+            "norm_num_groups": groups,
+            "num_class_embeds": num_classes,
+        }
 
     @staticmethod
     def planned(
@@ -114,12 +141,14 @@ class DiT(nn.Module):
 
     channels, resolution, num_classes: as for UNet. patch_size must divide the resolution; a token has heads *
     head_dim channels. width, depth: multiples of head_dim, rounded to the nearest multiple of 8, and of layers,
-    rounded to the nearest whole number, as for UNet; 1 changes nothing. ValueError when the sizes do not fit.
+    rounded to the nearest whole number, as for UNet; 1 changes nothing. net: a DiTTransformer2DModel of these sizes
+    that is there already, instead of a new one. ValueError when the sizes do not fit.
 
     broadcasts_noise_level: a batch of one noise level may be given as c_noise [1]; without labels its embeddings, 39 %
     of the arithmetic in dit_digits, are then computed for one row.
     """
 
+    made_of = "DiTTransformer2DModel"
     broadcasts_noise_level = True
 
     def __init__(
@@ -136,34 +165,56 @@ class DiT(nn.Module):
         width: float = 1.0,
         depth: float = 1.0,
         time_scale: float = TIME_SCALE,
+        net: nn.Module | None = None,
     ) -> None:
         """Check the sizes and build the network."""
         super().__init__()
-        head_dim, layers = self.planned(
+        arguments = self.arguments(
             channels, resolution, num_classes, patch_size=patch_size, layers=layers, heads=heads, head_dim=head_dim,
             dropout=dropout, width=width, depth=depth, time_scale=time_scale,
         )  # fmt: skip
-        diffusers: Any = importlib.import_module("diffusers")
         embeddings: Any = importlib.import_module("diffusers.models.embeddings")
-        self.net = diffusers.DiTTransformer2DModel(
-            num_attention_heads=heads,
-            attention_head_dim=head_dim,
-            in_channels=channels,
-            out_channels=channels,
-            num_layers=layers,
-            dropout=dropout,
-            sample_size=resolution,
-            patch_size=patch_size,
-            num_embeds_ada_norm=num_classes or 1,  # diffusers always embeds a class: without any, one constant
-        )
+        if net is None:
+            diffusers: Any = importlib.import_module("diffusers")
+            self.net: Any = diffusers.DiTTransformer2DModel(**arguments)
+            _zero(self.net.proj_out_2)
+        else:
+            self.net = net
         for module in self.net.modules():
             if isinstance(module, embeddings.LabelEmbedding):
                 module.dropout_prob = 0.0  # its random label dropping would be noise here, and draws on the global RNG
         if patch_size == resolution:
             _attend_to_one_token(self.net)
-        _zero(self.net.proj_out_2)
         self.num_classes = num_classes
         self.time_scale = time_scale
+
+    @classmethod
+    def arguments(
+        cls,
+        channels: int,
+        resolution: int,
+        num_classes: int | None = None,
+        *,
+        patch_size: int = 2,
+        heads: int = 4,
+        dropout: float = 0.0,
+        **sizes: Any,
+    ) -> dict[str, Any]:
+        """What diffusers' `DiTTransformer2DModel` is built with for these arguments. ValueError as for `planned`."""
+        head_dim, layers = cls.planned(
+            channels, resolution, num_classes, patch_size=patch_size, heads=heads, dropout=dropout, **sizes
+        )
+        return {
+            "num_attention_heads": heads,
+            "attention_head_dim": head_dim,
+            "in_channels": channels,
+            "out_channels": channels,
+            "num_layers": layers,
+            "dropout": dropout,
+            "sample_size": resolution,
+            "patch_size": patch_size,
+            "num_embeds_ada_norm": num_classes or 1,  # diffusers always embeds a class: without any, one constant
+        }
 
     @staticmethod
     def planned(
@@ -248,6 +299,16 @@ def check_backbone(
         build_backbone(config, channels=channels, resolution=resolution, num_classes=num_classes)
 
 
+def diffusers_network(
+    config: Mapping[str, Any], *, channels: int, resolution: int, num_classes: int | None = None
+) -> tuple[str, dict[str, Any]] | None:
+    """The diffusers class inside a shipped backbone and its arguments, nothing built; None for any other target."""
+    if str(config.get("_target_")).rpartition(".")[0] != _HERE:
+        return None
+    _, build, sizes = _resolved(config)
+    return build.made_of, build.arguments(channels, resolution, num_classes, **sizes)
+
+
 def _resolved(config: Mapping[str, Any]) -> tuple[str, Any, dict[str, Any]]:
     """The target's name, the target, and its other arguments."""
     sizes = dict(config)
@@ -266,7 +327,7 @@ def _called(target: str, function: Any, arguments: Mapping[str, Any]) -> Any:
 
 def _import(target: str) -> Any:
     path, _, name = target.rpartition(".")
-    if path == "ambient_ray.diffusion.backbones":  # this very file, also where it is shipped without the package
+    if path == _HERE:
         found = globals().get(name)
     else:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,13 +50,20 @@ class RungScores:
 
 @dataclass(frozen=True)
 class StudyStarted:
-    """The search begins or goes on. train_images uint8 [N,H,W,C]: for the galleries; None draws none."""
+    """The search begins or goes on. train_images uint8 [N,H,W,C]: for the galleries; None draws none.
+
+    objectives: the names of the scores of fidelity and memorization; None: no view of them is saved. searched: the
+    parameters that vary and that every trial has; conditional: those that exist in some trials only.
+    """
 
     study: str
     params: Mapping[str, Any]
     tags: Mapping[str, Any]
     dataset: DatasetFacts | None
     train_images: NDArray[np.uint8] | None
+    objectives: tuple[str, str] | None = None
+    searched: tuple[str, ...] = ()
+    conditional: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,13 +129,38 @@ class TextLogged:
 
 
 @dataclass(frozen=True)
-class ChampionFound:
-    """A checkpoint of a trial to register as `model`; what became of it goes to `registration`."""
+class FiguresDue:
+    """Pictures of the whole study are to be drawn: `draw` writes them into a folder and returns metrics of the study.
 
-    model: str
+    Not for the disk: pictures that could not be shown are out of date, and the next are drawn anyway.
+    """
+
+    draw: Callable[[Path], Mapping[str, float]]
+    images_seen: int
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A checkpoint of a trial to register: why, as what (aliases), with which tags, and what trains it again."""
+
     number: int
     scored: RungScores
     evidence: Evidence
+    aliases: tuple[str, ...] = ()
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    retrain: str = ""
+
+
+@dataclass(frozen=True)
+class ModelsFound:
+    """Checkpoints to register as versions of `model`; what became of them goes to `registration`.
+
+    command: the search's, kept with each version.
+    """
+
+    model: str
+    models: tuple[FoundModel, ...]
+    command: str
     registration: Future[Registration]
 
 
@@ -150,6 +182,7 @@ Event = (
     | Measured
     | FileLogged
     | TextLogged
-    | ChampionFound
+    | FiguresDue
+    | ModelsFound
     | StudyFinished
 )

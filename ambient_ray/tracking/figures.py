@@ -25,6 +25,7 @@ VERMILLION, BLUE, SKY, ORANGE, GREEN, GREY = "#D55E00", "#0072B2", "#56B4E9", "#
 _TILE = 48  # smallest side of an image in a picture, in screen pixels
 _PAIR_GAP, _ROOM = 4, 24  # pixels between the images of a pair, and around a pair
 _CHUNK = 4_000_000  # distances computed at once
+_COMPRESSION = 3  # of PNG: two thirds of the time of the usual 6, and files a quarter larger
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def sample_grid(images: NDArray[np.uint8], path: Path, *, limit: int = 64, colum
     for k, tile in enumerate(tiles):
         y, x = gap + k // columns * (height + gap), gap + k % columns * (width + gap)
         canvas[y : y + height, x : x + width] = tile
-    Image.fromarray(canvas).save(path, optimize=False)
+    Image.fromarray(canvas).save(path, compress_level=_COMPRESSION)
     return path
 
 
@@ -181,7 +182,7 @@ def _gallery(pairs: Sequence[_Pair], heading: str, told: str, path: Path, column
         _draw_pair(draw, x, y, (wide, high), pair.caption, words, copied=pair.copied)
         canvas.paste(Image.fromarray(_tile(pair.left)), (x, y))
         canvas.paste(Image.fromarray(_tile(pair.right)), (x + wide + _PAIR_GAP, y))
-    canvas.save(path)
+    canvas.save(path, compress_level=_COMPRESSION)
     return path
 
 

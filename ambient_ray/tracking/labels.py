@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .events import RungScores
 
 STUDY, KIND, TRIAL, ARM, STATE, REASON, REPLICA_OF = (
     f"ambient_ray.{key}" for key in ("study", "kind", "trial", "arm", "state", "reason", "replica_of")
@@ -13,6 +17,10 @@ STUDY, KIND, TRIAL, ARM, STATE, REASON, REPLICA_OF = (
 # A trial that the judge stopped has done all that was asked of it: FINISHED, and the tag says `stopped`.
 STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 OVER = frozenset({"finished", "stopped", "failed"})  # a killed trial is taken up again
+IMAGES_SEEN = "images_seen"
+SPEED = "images_per_second"
+SYSTEM = "system/"  # MLflow shows metrics with this prefix on a page of their own
+FIGURES = "figures"  # the folder of the study's pictures among its artifacts
 _PARAM_LENGTH = 6000
 _TAG_LENGTH = 8000
 
@@ -20,8 +28,8 @@ _TAG_LENGTH = 8000
 def trial_name(number: int, arm: str, params: Mapping[str, Any], parent: int | None = None) -> str:
     """`DDPM · trial 0`, `0.47 noisy .30 · trial 12`: the arm, sigma_tn and the noisy ratio, then the number.
 
-    A replica is `0.47 noisy .30 · trial 12 again, seed 3 (replica 17)`. sigma_tn, noisy_ratio and seed are looked up
-    by the last part of dotted keys.
+    A replica is `seed 3 · 0.47 noisy .30 · trial 12 again (replica 17)`: MLflow's nested table cuts names off at about
+    ten characters. sigma_tn, noisy_ratio and seed are looked up by the last part of dotted keys.
     """
     short = {key.rpartition(".")[2]: value for key, value in params.items()}
     what = {"ddpm": "DDPM", "ambient": "Ambient", "rival": "Rival"}.get(arm, arm)
@@ -32,19 +40,39 @@ def trial_name(number: int, arm: str, params: Mapping[str, Any], parent: int | N
             what += f" noisy {ratio:.2f}".replace(" 0.", " .")
     if parent is None:
         return f"{what} · trial {number}"
-    seed = f", seed {short['seed']}" if "seed" in short else ""
-    return f"{what} · trial {parent} again{seed} (replica {number})"
+    seed = f"seed {short['seed']} · " if "seed" in short else ""
+    return f"{seed}{what} · trial {parent} again (replica {number})"
 
 
 def flat_params(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as MLflow parameters: keys joined with dots, values as text (JSON unless a string)."""
+    """Nested settings as MLflow parameters: keys joined with dots, values as text (JSON unless a string).
+
+    Numbers are never written with an exponent: MLflow sorts parameters as text, which puts 1e-05 above 0.9.
+    """
     flat: dict[str, str] = {}
     for key, value in params.items():
         if isinstance(value, Mapping):
             flat |= flat_params(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = text(value)[:_PARAM_LENGTH]
+            flat[f"{prefix}{key}"] = _param(value)[:_PARAM_LENGTH]
     return flat
+
+
+def _param(value: Any) -> str:
+    if isinstance(value, float) and 1e-9 < abs(value) < 1e-4:  # where JSON begins to write an exponent
+        return f"{Decimal(repr(value)):f}"
+    return text(value)
+
+
+def rung_metrics(scored: RungScores) -> dict[str, float]:
+    """A rung's metrics: its finite scores, `rung`, `images_seen`, and what it took, as MLflow's system metrics.
+
+    They are to be written at once: `rung` among them says that the rung is all there.
+    """
+    values = finite(scored.scores)
+    cost = {"seconds": scored.seconds or None, SPEED: values.pop(SPEED, None)}
+    system = {f"{SYSTEM}{key}": value for key, value in cost.items() if value is not None}
+    return values | system | {IMAGES_SEEN: float(scored.images_seen), "rung": float(scored.rung)}
 
 
 def text_tags(tags: Mapping[str, Any]) -> dict[str, str]:

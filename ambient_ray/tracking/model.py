@@ -12,6 +12,7 @@ from ambient_ray.errors import UserError
 
 from .bundle import write_generator
 from .checkpoint import CheckpointUnreadableError
+from .integrity import FILES_TAG, model_root, verify_model
 from .location import existing_store
 from .standalone.load import load
 from .store import open_client
@@ -35,17 +36,20 @@ def load_model(uri: str | Path, *, tracking_uri: str | None = None, device: str 
     """The generator that `uri` names, ready to `.sample(n, seed=0, labels=None) -> uint8 [n,H,W,C]`.
 
     uri: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `models:/<model id>`, `runs:/RUN_ID/NAME`, or a local
-    folder (an MLflow model, its `generator` folder, or a checkpoint of the training). A model runs with the
-    code that it was registered with, not with this installation's. tracking_uri: where the registry is; by
-    default what mlflow.set_tracking_uri or MLFLOW_TRACKING_URI says, else `./outputs/mlflow.db` if it exists.
-    device: by default a GPU if there is one. Raises ModelNotFoundError, ModelUnloadableError,
+    folder (a downloaded model, or a checkpoint of the training). A model runs with the code that it was registered
+    with, not with this installation's, and not at all when its files were changed since. tracking_uri: where the
+    registry is; by default what mlflow.set_tracking_uri or MLFLOW_TRACKING_URI says, else `./outputs/mlflow.db` if
+    it exists.
+    device: by default a GPU if there is one. Raises ModelNotFoundError, ModelChangedError, ModelUnloadableError,
     StoreNotFoundError, TrackingUnreachableError.
     """
     name = str(uri)
+    recorded = None
     if urlsplit(name).scheme not in ("models", "runs"):
         folder = _local_folder(name)
     else:
-        folder = _download(name, existing_store(tracking_uri))
+        folder, recorded = _download(name, existing_store(tracking_uri))
+    verify_model(folder, name=name, recorded=recorded)
     try:
         return _load_folder(folder, device)
     except (ImportError, OSError, ValueError, KeyError) as error:
@@ -62,39 +66,44 @@ def _local_folder(name: str) -> Path:
     return folder
 
 
-def _download(uri: str, tracking_uri: str) -> Path:
-    """The local folder of a registered or logged model: in place where it is local, else a copy."""
+def _download(uri: str, tracking_uri: str) -> tuple[Path, str | None]:
+    """The local folder of a registered or logged model, in place where it is local, else a copy; its files' hash."""
     client = open_client(tracking_uri)
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
     try:
-        location = _artifact_location(client, uri)
+        location, recorded = _artifact_location(client, uri)
     except MlflowException as error:
         raise ModelNotFoundError(_what_exists(client, uri, error)) from error
     try:
-        return Path(download_artifacts(artifact_uri=location, tracking_uri=tracking_uri, registry_uri=tracking_uri))
+        folder = download_artifacts(artifact_uri=location, tracking_uri=tracking_uri, registry_uri=tracking_uri)
     except (MlflowException, OSError) as error:
         raise ModelUnloadableError(f"the files of {uri} cannot be read from {location}: {error}") from error
+    return Path(folder), recorded
 
 
-def _artifact_location(client: MlflowClient, uri: str) -> str:
+def _artifact_location(client: MlflowClient, uri: str) -> tuple[str, str | None]:
+    """Where the model's files are, and what the registry has recorded of them, where it has."""
     scheme, _, rest = uri.partition(":/")
     rest = rest.strip("/")
     if scheme == "runs":
-        return _runs_model(client, uri, *rest.partition("/")[::2])
+        return _runs_model(client, uri, *rest.partition("/")[::2]), None
     name, at, alias = rest.rpartition("@")
     if at:
-        version = client.get_model_version_by_alias(name, alias).version
-        return str(client.get_model_version_download_uri(name, version))
-    name, slash, number = rest.rpartition("/")
-    if not slash:
-        if not rest.startswith("m-"):
-            raise ModelNotFoundError(f"{uri} names no version: write models:/{rest}@champion or models:/{rest}/1")
-        return str(client.get_logged_model(rest).artifact_location)
-    if not number.isdigit():
-        raise ModelNotFoundError(f"{uri}: '{number}' is no version number; an alias is written models:/{name}@{number}")
-    return str(client.get_model_version_download_uri(name, number))
+        version = client.get_model_version_by_alias(name, alias)
+    else:
+        name, slash, number = rest.rpartition("/")
+        if not slash:
+            if not rest.startswith("m-"):
+                raise ModelNotFoundError(f"{uri} names no version: write models:/{rest}@champion or models:/{rest}/1")
+            return str(client.get_logged_model(rest).artifact_location), None
+        if not number.isdigit():
+            raise ModelNotFoundError(
+                f"{uri}: '{number}' is no version number; an alias is written models:/{name}@{number}"
+            )
+        version = client.get_model_version(name, number)
+    return str(client.get_model_version_download_uri(name, version.version)), version.tags.get(FILES_TAG)
 
 
 def _runs_model(client: MlflowClient, uri: str, run_id: str, name: str) -> str:
@@ -128,15 +137,15 @@ def _what_exists(client: MlflowClient, uri: str, error: MlflowException) -> str:
 
 
 def _load_folder(folder: Path, device: str | None) -> Generator:
-    for found in (folder / "load.py", *folder.glob("artifacts/*/load.py")):
-        if found.is_file():
-            generator: Generator = load(found.parent, device)
-            return generator
+    """The generator in a folder whose files are verified."""
+    if root := model_root(folder):
+        generator: Generator = load(root, device, verified=True)
+        return generator
     if not (folder / "checkpoint.json").is_file():
         raise ModelNotFoundError(f"{folder} holds neither a registered model nor a checkpoint")
     with tempfile.TemporaryDirectory(prefix="ambient-load-") as scratch:
         try:
-            fresh: Generator = load(write_generator(folder, Path(scratch) / "generator"), device)
+            fresh: Generator = load(write_generator(folder, Path(scratch) / "generator"), device, verified=True)
         except CheckpointUnreadableError as error:
             raise ModelUnloadableError(str(error)) from error
     return fresh

@@ -1,19 +1,22 @@
-"""Whether the alias `champion` moves: only to what the evidence shows to be better than what holds it.
+"""Whether an alias moves: only to what the evidence shows to be better than what holds it.
 
-Pure functions of plain values, which a model version keeps as its tags `evidence.*` and `fact.*`.
+Pure functions of plain values. A model version keeps its evidence as one tag, so that no reader ever sees half of it,
+and beside it, for people, as tags `evidence.*` and `fact.*`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ambient_ray.interval import Interval
 
 from .labels import text_tags
 
+RECORD = "ambient_ray.evidence"  # the tag that holds all of it; MLflow writes a tag at once or not at all
+LOWEST, BEST, BASELINE = "lowest-memorization", "best-fidelity", "ddpm-baseline"
 _ENDS = tuple(f"{name}{end}" for name in ("fidelity", "memorization") for end in ("", "_low", "_high"))
 _NUMBERS = ("objectives", "confirmed", "tolerance", "max_memorization", "limit", "seeds", *_ENDS)
 
@@ -51,7 +54,7 @@ class Evidence:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def tags(self) -> dict[str, str]:
-        """All but the facts, as a version's tags; what is None is left out."""
+        """As a version's tags: the record, then all but the facts one by one; what is None is left out."""
         values: dict[str, Any] = {
             "confirmed": self.confirmed,
             "rule": self.rule,
@@ -65,12 +68,20 @@ class Evidence:
         for name, interval in (("fidelity", self.fidelity), ("memorization", self.memorization)):
             values |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
         values = {**self.notes, **values}
-        return text_tags({f"evidence.{key}": value for key, value in values.items() if value is not None})
+        record = json.dumps(asdict(self), default=str)
+        return {RECORD: record} | text_tags(
+            {f"evidence.{k}": value for k, value in values.items() if value is not None}
+        )
 
     @classmethod
     def read(cls, tags: Mapping[str, str]) -> Evidence | None:
-        """The evidence among a version's tags; None where there is none, as on versions of other makers."""
+        """The evidence among a version's tags; None where there is none, as on versions of other makers.
+
+        The record is what counts; versions of before it was kept are read tag by tag.
+        """
         try:
+            if RECORD in tags:
+                return cls._of_record(json.loads(tags[RECORD]))
             own = {key.removeprefix("evidence."): value for key, value in tags.items() if key.startswith("evidence.")}
             number = {key: json.loads(own[key]) for key in _NUMBERS if key in own}
             first, second = number["objectives"]
@@ -89,6 +100,12 @@ class Evidence:
             )
         except (KeyError, ValueError, TypeError):
             return None
+
+    @classmethod
+    def _of_record(cls, record: dict[str, Any]) -> Evidence:
+        spans = {name: Interval(**record[name]) for name in ("fidelity", "memorization")}
+        first, second = record["objectives"]
+        return cls(**{**record, **spans, "objectives": (first, second), "seeds": tuple(record["seeds"])})
 
 
 @dataclass(frozen=True)
@@ -118,6 +135,34 @@ def promotion(new: Evidence, held: Evidence | None) -> Promotion:
             " tracking.model_name",
         )
     return gain(new, held)
+
+
+def follows(alias: str, new: Evidence, held: Evidence | None) -> Promotion:
+    """Whether a descriptive alias leaves another study's version for this study's own.
+
+    Within one study such an alias follows its front, and no decision is needed.
+
+    Args:
+        alias: lowest-memorization | best-fidelity | ddpm-baseline.
+        new: of this study's version.
+        held: of the holder, which another study registered; None where its tags carry none.
+    """
+    if held is None:
+        return Promotion(False, "what holds it carries no scores to compare with")
+    if held.confirmed and not new.confirmed:
+        return Promotion(False, "it is not confirmed on fresh seeds, and what holds the alias is")
+    different = _different(new, held)
+    if different is not None:
+        return Promotion(False, f"its scores and those of what holds the alias do not compare ({different})")
+    if alias == BASELINE:
+        return gain(replace(new, rule="matched"), held)
+    name, ours, theirs, form = (
+        (new.objectives[0], new.fidelity, held.fidelity, ".3g")
+        if alias == BEST
+        else (new.objectives[1], new.memorization, held.memorization, ".3f")
+    )
+    moves = ours.below(theirs)
+    return Promotion(moves, f"{name} {ours.text(form)} against {theirs.text(form)}{_word(moves)}")
 
 
 def gain(new: Evidence, held: Evidence) -> Promotion:

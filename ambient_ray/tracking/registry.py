@@ -1,81 +1,121 @@
-"""The registry: a checkpoint becomes a version of the study's model; the alias `champion` moves if it may."""
+"""The registry: checkpoints become versions of the study's model, and aliases say which of them are what.
+
+Everything is found before it is made, so that a call that was interrupted or refused is completed by the same call
+again: the same weights are one version, whose evidence and card are renewed.
+
+- `champion` goes to a model's first version that wants it, then only where `promotion` says so from the evidence of
+  both; the one that steps down is `previous-champion`. `aliases` says in which order that is written.
+- `lowest-memorization`, `best-fidelity` and `ddpm-baseline` describe the front of the newest study. Where a version of
+  the same study holds one, it follows. Where another study's does, it moves only if the scores compare and the 95 %
+  intervals show the newcomer to be better (`follows`), else it stays. Either is told, in the model's tag `alias.NAME`
+  and in what `register_models` returns.
+"""
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from .bundle import weights_hash, write_generator, write_mlflow_model
-from .checkpoint import read_checkpoint
-from .labels import STUDY, text_tags
-from .promotion import Evidence, Promotion, promotion
+from ambient_ray.errors import UserError
+
+from .aliases import CHAMPION, AliasMovedError, Note, aliases, now, point, promote, sentence, settle, user
+from .card import about
+from .labels import STUDY
+from .promotion import BASELINE, BEST, LOWEST, Evidence, Promotion, follows, promotion
+from .versions import Entry, register_version, renew, renew_card, versions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
-    from mlflow.entities.model_registry import ModelVersion
 
-CHAMPION = "champion"
-PREVIOUS = "previous-champion"
-_HASH_TAG = "ambient_ray.weights_sha256"
+DESCRIPTIVE = (LOWEST, BEST, BASELINE)
+_TRIES = 3  # to promote, where other writers move the alias meanwhile
+
+
+class NotRegisteredError(UserError):
+    """The registry refused models; the search and its runs are not touched by it."""
 
 
 @dataclass(frozen=True)
 class Registration:
-    """What became of a checkpoint in the registry.
+    """What became of a study's models in the registry.
 
     Attributes:
-        version: its version.
+        version: of the study's own choice of champion; None where it has none.
         champion: the version that holds the alias `champion` now: this one, or one that it did not beat.
         promoted: whether the alias moved to it (it may have held it already).
         why: the reason, without a full stop.
+        versions: all versions of this study's models, its own choice of champion first.
+        aliases: alias -> what became of it, for the descriptive ones.
     """
 
-    version: int
-    champion: int
+    version: int | None
+    champion: int | None
     promoted: bool
     why: str
+    versions: tuple[int, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
 
-def register_champion(
-    client: MlflowClient,
-    model: str,
-    checkpoint: Path,
-    *,
-    run_id: str,
-    scores: Mapping[str, float],
-    facts: Mapping[str, Any],
-    evidence: Evidence,
-) -> Registration:
-    """Register `checkpoint` as a version of the model `model`; point `champion` to it if its evidence says so.
+def register_models(client: MlflowClient, model: str, entries: Sequence[Entry]) -> Registration:
+    """Register checkpoints as versions of the model `model` and move the aliases that they want and may have.
 
-    A model's first version becomes its champion. Later ones take the alias only as `promotion` decides from the
-    tags of what holds it; the others stay versions without it, and the tag `evidence.promotion` says why. The same
-    weights are registered once: a second call renews the evidence, which may also move the alias. The champion that
-    steps down is reachable as `previous-champion`. scores and facts travel inside the model and as tags; evidence
-    as tags. run_id: the trial's run. Tags are written before the alias moves, so a champion always has its
-    evidence. One writer a model is assumed: two searches that register at the same moment may pass over each other.
-    Raises CheckpointUnreadableError, and MlflowException from the store.
+    The champion's is first: its version and alias stand before any other model is uploaded. A version appears with its
+    tags and its card at once. Raises NotRegisteredError, whose sentence says which models are not registered, and
+    whose cause is what the registry said.
     """
-    digest = weights_hash(checkpoint)
-    version = find_version(client, model, digest)
-    if version is None:
-        version = _register(client, model, checkpoint, digest, run_id, scores, facts)
-    holder = client.get_registered_model(model).aliases.get(CHAMPION)
-    decision = _decide(client, model, version, None if holder is None else int(holder), evidence)
-    tags = evidence.tags() | {"evidence.promotion": decision.why}
-    for key, value in text_tags(tags).items():
-        client.set_model_version_tag(model, str(version), key, value)
-    if decision.moves and holder is not None:
-        client.set_registered_model_alias(model, PREVIOUS, str(holder))
-    if decision.moves:
-        client.set_registered_model_alias(model, CHAMPION, str(version))
-    champion = version if decision.moves or holder is None else int(holder)
-    return Registration(version, champion, decision.moves, decision.why)
+    ordered = sorted(entries, key=lambda entry: CHAMPION not in entry.aliases)
+    found: list[int] = []
+    try:
+        if not ordered:
+            return Registration(None, None, False, "nothing was to be registered")
+        _ensure_model(client, model)
+        _complete(client, model)
+        known = versions(client, model)
+        outcome = Registration(None, aliases(client, model).get(CHAMPION), False, "the study chose no champion")
+        for entry in ordered:
+            found.append(register_version(client, model, entry, known))
+            if CHAMPION in entry.aliases:
+                outcome = _crown(client, model, found[-1], entry)
+        told = {
+            alias: _describe(client, model, alias, version, entry)
+            for entry, version in zip(ordered, found, strict=True)
+            for alias in DESCRIPTIVE
+            if alias in entry.aliases
+        }
+        return replace(outcome, versions=tuple(dict.fromkeys(found)), aliases=told)
+    except Exception as error:
+        what = f"{len(ordered) - len(found)} of {len(ordered)} models of {model} are not registered"
+        if len(found) == len(ordered):
+            what = f"the models of {model} are registered, but not all of their aliases are where they belong"
+        raise NotRegisteredError(f"{what} ({sentence(error)})") from error
+
+
+# -- aliases
+
+
+def _crown(client: MlflowClient, model: str, version: int, entry: Entry) -> Registration:
+    """Move `champion` if the evidence says so; where another writer moves it meanwhile, decide again."""
+    for _ in range(_TRIES - 1):
+        try:
+            return _crown_once(client, model, version, entry)
+        except AliasMovedError:
+            continue
+    return _crown_once(client, model, version, entry)
+
+
+def _crown_once(client: MlflowClient, model: str, version: int, entry: Entry) -> Registration:
+    holder = aliases(client, model).get(CHAMPION)
+    decision = _decide(client, model, version, holder, entry.evidence)
+    if holder != version:
+        renew(client, model, version, {"evidence.promotion": decision.why})
+    if not decision.moves:
+        return Registration(version, holder, False, decision.why)
+    promote(
+        client, model, version, holder, Note(user(), f"chosen by the study {entry.origin.study}", decision.why, now())
+    )
+    renew_card(client, model, version)
+    return Registration(version, version, True, decision.why)
 
 
 def _decide(client: MlflowClient, model: str, version: int, holder: int | None, evidence: Evidence) -> Promotion:
@@ -86,87 +126,46 @@ def _decide(client: MlflowClient, model: str, version: int, holder: int | None, 
     return promotion(evidence, Evidence.read(client.get_model_version(model, str(holder)).tags))
 
 
-def find_version(client: MlflowClient, model: str, digest: str) -> int | None:
-    """The newest version of `model` whose weights have this SHA-256, or None."""
-    found = [
-        int(version.version)
-        for version in _versions(client, model)
-        if version.tags.get(_HASH_TAG) == digest and version.status == "READY"
-    ]
-    return max(found, default=None)
+def _describe(client: MlflowClient, model: str, alias: str, version: int, entry: Entry) -> str:
+    """Let a descriptive alias name this version if it may; one sentence of what became of it."""
+    holder = aliases(client, model).get(alias)
+    if holder is None or holder == version:
+        why = f"of the front of the study {entry.origin.study}"
+        point(client, model, alias, version, why)
+        return f"version {version}"
+    tags = client.get_model_version(model, str(holder)).tags
+    theirs = tags.get(STUDY, "")
+    if theirs == entry.origin.study:
+        why = f"of the front of the study {theirs}, which has moved on from version {holder}"
+    else:
+        decision = follows(alias, entry.evidence, Evidence.read(tags))
+        if not decision.moves:
+            return (
+                f"stays at version {holder} of the study {theirs or 'unknown'}, not version {version}: {decision.why}"
+            )
+        why = f"better than version {holder} of the study {theirs}: {decision.why}"
+    point(client, model, alias, version, why)
+    return f"version {version}, before: version {holder}" + ("" if theirs == entry.origin.study else f" ({why})")
 
 
-def _versions(client: MlflowClient, model: str) -> list[ModelVersion]:
-    quoted = model.replace("'", "\\'")
-    versions: list[ModelVersion] = []
-    token = None
-    while True:
-        page = client.search_model_versions(f"name='{quoted}'", max_results=1000, page_token=token)
-        versions.extend(page)
-        token = page.token
-        if not token:
-            return versions
-
-
-def _register(
-    client: MlflowClient,
-    model: str,
-    checkpoint: Path,
-    digest: str,
-    run_id: str,
-    scores: Mapping[str, float],
-    facts: Mapping[str, Any],
-) -> int:
-    images_seen = read_checkpoint(checkpoint).images_seen
-    run = client.get_run(run_id)
-    tags = {_HASH_TAG: digest, STUDY: run.data.tags.get(STUDY, ""), "images_seen": str(images_seen)}
-    tags |= {f"score.{key}": f"{value:.6g}" for key, value in scores.items()}
-    tags |= text_tags({f"fact.{key}": value for key, value in facts.items()})
-    with tempfile.TemporaryDirectory(prefix="ambient-register-") as scratch:
-        generator = write_generator(checkpoint, Path(scratch) / "generator", scores=scores, facts=facts)
-        folder = write_mlflow_model(generator, Path(scratch) / "model")
-        logged = _upload(client, model, folder, run, images_seen)
-    _ensure_model(client, model)
-    # Not models:/<id>: MLflow's SQL store would resolve that with its global tracking URI.
-    tags["ambient_ray.model_id"] = logged.model_id  # the SQL store keeps no model_id of its own
-    created = client.create_model_version(
-        model, logged.artifact_location, run_id=run_id, tags=tags, model_id=logged.model_id
-    )
-    # The tag by which MLflow's pages lead from a run and its model to the registered version.
-    link = json.dumps([{"name": model, "version": str(created.version)}])
-    client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": link})
-    return int(created.version)
-
-
-def _upload(client: MlflowClient, name: str, folder: Path, run: Run, step: int) -> Any:
-    """Store the folder as a logged model of the run: what `log_model` does, without its global state."""
-    from mlflow.entities import LoggedModelOutput
-
-    logged = client.create_logged_model(
-        run.info.experiment_id,
-        name=_model_name(name),
-        source_run_id=run.info.run_id,
-        model_type="generator",
-    )
-    try:
-        client.log_model_artifacts(logged.model_id, str(folder))
-    except BaseException:
-        client.finalize_logged_model(logged.model_id, "FAILED")
-        raise
-    client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=step)])
-    return client.finalize_logged_model(logged.model_id, "READY")
+def _complete(client: MlflowClient, model: str) -> None:
+    """Finish what an earlier call left: a promotion whose last records are missing."""
+    settled = settle(client, model)
+    if settled is not None:
+        renew_card(client, model, settled)
 
 
 def _ensure_model(client: MlflowClient, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name, tags={"ambient_ray": "generator"})
+        client.get_registered_model(name)
+        return
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+    try:
+        client.create_registered_model(name, tags={"ambient_ray": "generator"}, description=about(name))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-
-
-def _model_name(model: str) -> str:
-    """A logged model's name allows fewer characters than a registered one's."""
-    return "".join("_" if character in "/:.%\"'" else character for character in model)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ambient_ray.console.closing import print_closing, rich_table
+from ambient_ray.console.closing import Registered, print_closing, rich_table
 from ambient_ray.reporting.tables import confirmed_table
 from ambient_ray.reporting.verdict import conclude
 from ambient_ray.reporting.volume import bounds
@@ -45,7 +45,7 @@ def closing(registration):
 
 
 def test_the_confirmation_stands_before_the_sentence_with_its_seeds_and_losses():
-    text = closing(Registration(3, 3, True, "the model had no champion"))
+    text = closing(Registered(Registration(3, 3, True, "the model had no champion")))
     table, _, rest = text.partition("Confirmed on fresh training seeds")[2].partition("At matched fidelity (fd within")
     assert "0.105 [0.041, 0.169]" in table and "1, 2; 1 failed" in table and "champion" in table
     assert "Replica 7 of trial 1 (seed 3) failed after 0 rungs: the loss is not finite" in table
@@ -54,9 +54,28 @@ def test_the_confirmation_stands_before_the_sentence_with_its_seeds_and_losses()
 
 
 def test_who_keeps_the_alias_is_said_with_the_reason():
-    text = closing(Registration(4, 3, False, "no gain that the 95 % intervals carry"))
+    text = closing(Registered(Registration(4, 3, False, "no gain that the 95 % intervals carry")))
     assert "The champion is version 3" in text and "version 4 and did not take its place: no gain" in text
     assert "The champion is" not in closing(None)
+
+
+def test_every_model_and_alias_of_the_registry_is_told():
+    told = {
+        "lowest-memorization": "version 5",
+        "best-fidelity": "stays at version 1 of the study old, not version 4: no gain",
+    }
+    found = Registration(3, 3, True, "the model had no champion", (3, 4, 5), told)
+    text = closing(Registered(found, left_out=2))
+    assert "3 models of this search are versions 3 to 5 of the model faces; 2 more of the front are not" in text
+    assert "@lowest-memorization: version 5" in text and "@best-fidelity: stays at version 1 of the study old" in text
+    assert "models of this search" not in closing(Registered(Registration(3, 3, True, "first", (3,))))
+
+
+def test_a_registry_that_refuses_is_told_in_one_sentence_with_what_to_do():
+    text = closing(Registered(None, 0, "2 of 3 models of faces are not registered (read-only database)"))
+    assert text.count("2 of 3 models of faces are not registered (read-only database)") == 1
+    assert "The same command again registers what is missing, and trains nothing." in text
+    assert "At matched fidelity" in text and "The champion is" not in text
 
 
 @pytest.mark.parametrize(

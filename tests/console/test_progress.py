@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ambient_ray.console.closing import draw_front, load_lines, print_closing
+from ambient_ray.console.closing import Registered, draw_front, load_lines, print_closing
 from ambient_ray.console.progress import Progress
 from ambient_ray.reporting.verdict import decide
 from ambient_ray.tracking import Registration
@@ -90,7 +90,8 @@ def test_the_closing_names_the_answer_the_front_and_the_model(study, tmp_path):
     page = io.StringIO()
     print_closing(
         Console(file=page, width=140), land, OBJECTIVES, verdict, tolerance=0.05, delta=1.0,
-        tracking_uri="sqlite:////data/mlflow.db", model="faces", registration=Registration(3, 3, True, "first"),
+        tracking_uri="sqlite:////data/mlflow.db", model="faces",
+        registration=Registered(Registration(3, 3, True, "first")),
         figure=figure, output_dir=tmp_path,
     )  # fmt: skip
     text = page.getvalue()

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import textwrap
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from ambient_ray.interval import Interval
 from ambient_ray.tracking import (
     Evidence,
+    ModelChangedError,
     ModelNotFoundError,
     ModelUnloadableError,
     Registration,
@@ -23,9 +25,10 @@ from ambient_ray.tracking import (
     StudyRecorder,
     TrackingStore,
     TrackingUnreachableError,
+    bundle,
     load_model,
 )
-from ambient_ray.tracking.bundle import COPIED, write_generator, write_mlflow_model
+from ambient_ray.tracking.bundle import COPIED, weights_hash, write_generator, write_mlflow_model
 from ambient_ray.tracking.checkpoint import CheckpointUnreadableError
 from ambient_ray.tracking.location import StoreNotFoundError
 from ambient_ray.tracking.store import open_client
@@ -51,6 +54,14 @@ def register(
         recorder.finish()
         assert recorder.close() == ()
     return [registration.result(1) for registration in found]
+
+
+def other_code(folder: Path) -> tuple[Path, ...]:
+    """The code that models carry, with a sampler that begins from zeros: all of its images are alike."""
+    other = folder / "samplers.py"
+    text = next(file for file in COPIED if file.name == other.name).read_text()
+    other.write_text(text.replace("x = latents * levels[0]", "x = 0 * latents"))
+    return tuple(other if file.name == other.name else file for file in COPIED)
 
 
 def test_the_same_weights_are_registered_once_and_the_old_champion_stays(
@@ -193,7 +204,14 @@ def test_the_models_folder(write_checkpoint: WriteCheckpoint, tmp_path: Path) ->
     folder = write_mlflow_model(generator, tmp_path / "model")
     names = {path.name for path in folder.rglob("*")}
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".pth", ".pyc", ".bin"))]
-    assert {"MLmodel", "model.safetensors", "config.json", "load.py", "pyfunc_model.py"} <= names
+    for file in (path for path in folder.rglob("*") if path.is_file()):
+        assert file.read_bytes()[:1] != b"\x80" and not zipfile.is_zipfile(file), file  # a pickle, or torch.save's
+    assert {"MLmodel", "model_index.json", "hashes.json", "pyfunc_model.py", "input_example.json"} <= names
+    assert [name for name in names if name.endswith(".safetensors")] == ["diffusion_pytorch_model.safetensors"]
+    assert len([path for path in folder.rglob("*") if path.stat().st_size > 20_000]) == 1  # the weights are there once
+    assert str(tmp_path) not in (folder / "MLmodel").read_text() and "/" not in json.dumps(
+        [line for line in (folder / "MLmodel").read_text().splitlines() if "path" in line]
+    )
     listed = (folder / "requirements.txt").read_text().split()
     assert {line.partition("==")[0] for line in listed} == {
         "mlflow",
@@ -207,7 +225,7 @@ def test_the_models_folder(write_checkpoint: WriteCheckpoint, tmp_path: Path) ->
     load_model(folder).sample(1)
     assert sorted(path for path in folder.rglob("*")) == before  # loading leaves no caches among the artifacts
     for source in COPIED:
-        assert (folder / "artifacts/generator/code" / source.name).read_bytes() == source.read_bytes()
+        assert next(folder.glob(f"code_*/{source.name}")).read_bytes() == source.read_bytes()
 
 
 def test_the_copied_files_import_only_each_other_and_named_packages() -> None:
@@ -220,21 +238,53 @@ def test_the_copied_files_import_only_each_other_and_named_packages() -> None:
                 modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
                 for module in modules:
                     top = module.partition(".")[0]
-                    assert top in {"torch", "numpy", "diffusers", "safetensors", *sys.stdlib_module_names}, (
+                    assert top in {"torch", "numpy", "diffusers", "safetensors", "PIL", *sys.stdlib_module_names}, (
                         file,
                         top,
                     )
 
 
-def test_two_versions_with_other_code_live_side_by_side(write_checkpoint: WriteCheckpoint, tmp_path: Path) -> None:
-    old = write_generator(write_checkpoint(), tmp_path / "old")
+def test_two_versions_with_other_code_live_side_by_side(
+    write_checkpoint: WriteCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     new = write_generator(write_checkpoint("b"), tmp_path / "new")
-    file = old / "code" / "samplers.py"
-    file.write_text(file.read_text().replace("x = latents * levels[0]", "x = 0 * latents"))
+    with monkeypatch.context() as other:
+        other.setattr(bundle, "COPIED", other_code(tmp_path))
+        old = write_generator(write_checkpoint(), tmp_path / "old")
     changed, current = load_model(old), load_model(new)
     assert (changed.sample(4) == changed.sample(4)[:1]).all()
     assert not (current.sample(4) == current.sample(4)[:1]).all()
     assert (changed.sample(4) == changed.sample(4)[:1]).all()
+
+
+def test_a_model_of_the_layout_before_still_loads(write_checkpoint: WriteCheckpoint, tmp_path: Path) -> None:
+    # As registered until 0.1.0: artifacts/generator with load.py, code/, config.json and model.safetensors.
+    checkpoint, generator = write_checkpoint(), tmp_path / "old" / "artifacts" / "generator"
+    (generator / "code").mkdir(parents=True)
+    stored = json.loads((checkpoint / "checkpoint.json").read_text())
+    stored["weights_sha256"] = weights_hash(checkpoint)
+    (generator / "config.json").write_text(json.dumps(stored))
+    (generator / "load.py").write_text("")
+    (generator / "code" / "generator.py").write_text(
+        textwrap.dedent(
+            """
+            from safetensors.numpy import load_file
+
+            class Generator:
+                @classmethod
+                def from_folder(cls, folder, *, package, device=None):
+                    found = cls()
+                    found.weights = load_file(folder / "model.safetensors")
+                    return found
+            """
+        )
+    )
+    (generator / "model.safetensors").write_bytes((checkpoint / "model.safetensors").read_bytes())
+    assert "net.conv_in.weight" in load_model(tmp_path / "old").weights
+    with (generator / "model.safetensors").open("ab") as file:
+        file.write(b"0")
+    with pytest.raises(ModelChangedError, match=r"model\.safetensors was changed"):
+        load_model(tmp_path / "old")
 
 
 @pytest.mark.parametrize(
@@ -268,7 +318,11 @@ def test_a_network_of_ones_own(
     with pytest.raises(ModelUnloadableError, match=r"my_own_nets\.Mine.*PYTHONPATH"):
         load_model(folder)
     monkeypatch.syspath_prepend(tmp_path)
-    assert load_model(folder).sample(1).shape == (1, 8, 8, 1)
+    images = load_model(folder).sample(3)
+    bundled = write_mlflow_model(write_generator(folder, tmp_path / "g"), tmp_path / "model")
+    np.testing.assert_array_equal(
+        mlflow.pyfunc.load_model(str(bundled)).predict(pd.DataFrame({"seed": [0] * 3})), images
+    )
 
 
 def test_broken_checkpoints_are_named(write_checkpoint: WriteCheckpoint, tmp_path: Path) -> None:

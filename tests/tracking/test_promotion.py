@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ambient_ray.interval import Interval
-from ambient_ray.tracking.promotion import Evidence, gain, promotion
+from ambient_ray.tracking.promotion import BASELINE, BEST, LOWEST, RECORD, Evidence, follows, gain, promotion
 
 FACTS = {"extractor": "classifier", "n": 500, "train_hash": "ab"}
 
@@ -100,4 +100,28 @@ def test_evidence_survives_as_tags(given_):
 
 def test_tags_of_other_makers_are_no_evidence():
     assert Evidence.read({}) is None and Evidence.read({"evidence.rule": "knee", "evidence.trials": "12"}) is None
-    assert Evidence.read(HELD.tags() | {"evidence.memorization": "a lot"}) is None
+    for broken in ("{}", "not JSON", '{"objectives": ["fd"]}', HELD.tags()[RECORD].replace('"mean"', '"middle"')):
+        assert Evidence.read(HELD.tags() | {RECORD: broken}) is None
+
+
+def test_the_record_counts_whatever_a_crash_left_of_the_other_tags():
+    renewed = evidence(0.1, 0.2)
+    half = HELD.tags() | {RECORD: renewed.tags()[RECORD], "evidence.memorization_low": "0.1"}
+    assert Evidence.read(half) == renewed
+
+
+def test_versions_of_before_there_was_a_record_are_read_tag_by_tag():
+    tags = {key: value for key, value in HELD.tags().items() if key != RECORD} | {"fact.n": "500"}
+    found = Evidence.read(tags)
+    assert found is not None and found.memorization == HELD.memorization and found.facts == {"n": "500"}
+    assert Evidence.read(tags | {"evidence.memorization": "a lot"}) is None
+
+
+def test_a_descriptive_alias_leaves_another_studys_version_for_a_shown_gain_alone():
+    better = evidence(0.1, 0.2, fd=(4.0, 4.2))
+    for alias in (LOWEST, BEST, BASELINE):
+        assert follows(alias, better, HELD).moves and not follows(alias, HELD, better).moves
+        assert not follows(alias, HELD, HELD).moves and not follows(alias, better, None).moves
+        assert "not confirmed" in follows(alias, replace(better, confirmed=False), HELD).why
+        assert "do not compare" in follows(alias, replace(better, facts=FACTS | {"n": 50}), HELD).why
+    assert not follows(BEST, evidence(0.1, 0.2), HELD).moves and follows(LOWEST, evidence(0.1, 0.2), HELD).moves

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
+
+from .load import INDEX, OWN_PREFIX, WEIGHTS, is_shipped
 
 # Images in one forward pass, by kind of device. Always exactly this many (a smaller batch is padded): another
 # batch size makes the libraries choose other kernels, which round differently, and then the same seed gives
@@ -24,43 +26,43 @@ FORWARD_BATCH_ELSEWHERE = 64
 
 
 class Generator:
-    """Images from a trained denoiser. Built by `load`, `load_model` or `from_folder`.
+    """Images from a trained denoiser. Built by `load`, `load_model` or `from_folder`, and inside of the pipeline.
 
-    config: what config.json holds (backbone, sigma_data, image, sampler, images_seen, ...).
+    config: what model_index.json holds under `ambient` (backbone, sigma_data, image, sampler, images_seen, ...).
     scores: the scores of this checkpoint, as evaluated in the search; facts: how they were taken.
     """
 
-    def __init__(self, denoiser: torch.nn.Module, config: Mapping[str, Any], samplers: Any, device: str) -> None:
-        """`samplers`: the module that has `latents` and `heun_sampler`."""
+    def __init__(
+        self, backbone: torch.nn.Module, config: Mapping[str, Any], *, package: str, device: str | torch.device
+    ) -> None:
+        """backbone: `build_backbone`'s; package: where the modules backbones, precond and samplers are."""
         self.config = dict(config)
         self.scores: dict[str, float] = dict(config.get("scores", {}))
         self.facts: dict[str, Any] = dict(config.get("facts", {}))
         self.device = device
+        precond, self._samplers = (importlib.import_module(f"{package}.{name}") for name in ("precond", "samplers"))
+        denoiser: torch.nn.Module = precond.EDMPrecond(_in_own_precision(backbone), config["sigma_data"])
         self._denoiser = denoiser.to(device).eval()
-        self._samplers = samplers
 
     @classmethod
     def from_folder(cls, folder: Path, *, package: str, device: str | None = None) -> Generator:
-        """Read `folder`'s weights and config.json; `package` has the modules backbones, precond and samplers.
+        """Read `folder`'s model_index.json and weights; package: as above.
 
         device: by default a GPU if there is one. Raises ImportError when the backbone's `_target_` is a
         user's own class and cannot be imported here.
         """
-        backbones, precond, samplers = (
-            importlib.import_module(f"{package}.{name}") for name in ("backbones", "precond", "samplers")
-        )
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        image = config["image"]
-        _check_importable(config["backbone"]["_target_"])
-        backbone = backbones.build_backbone(
-            config["backbone"],
-            channels=image["channels"],
-            resolution=image["resolution"],
-            num_classes=image["num_classes"],
-        )
-        backbone.load_state_dict(load_file(folder / "model.safetensors"))
+        config = json.loads((folder / INDEX).read_text(encoding="utf-8"))["ambient"]
+        target = config["backbone"]["_target_"]
+        if not is_shipped(target):
+            _check_importable(target)
+        backbone = build(config, package)
+        weights = load_file(folder / WEIGHTS)
+        if is_shipped(target):
+            backbone.net.load_state_dict(weights)  # a diffusers network, in a thin shell without weights
+        else:
+            backbone.load_state_dict({key.removeprefix(OWN_PREFIX): value for key, value in weights.items()})
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(precond.EDMPrecond(backbone, config["sigma_data"]), config, samplers, chosen)
+        return cls(backbone, config, package=package, device=chosen)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -95,7 +97,6 @@ class Generator:
         chosen = None if labels is None else np.broadcast_to(np.asarray(labels, dtype=np.int64), (n,))
         return self.draw(np.full(n, seed, dtype=np.int64), numbers, chosen)
 
-    @torch.inference_mode()
     def draw(
         self,
         seeds: npt.NDArray[np.int64],
@@ -103,25 +104,36 @@ class Generator:
         labels: npt.NDArray[np.int64] | None = None,
     ) -> npt.NDArray[np.uint8]:
         """Image number `numbers[i]` of seed `seeds[i]` for all i: uint8 [n,H,W,C]. labels as in `sample`."""
-        classes = self._classes(numbers, labels)
+
+        def latents(rows: npt.NDArray[np.int64]) -> torch.Tensor:
+            pairs = zip(seeds[rows].tolist(), numbers[rows].tolist(), strict=True)
+            return torch.cat([self._samplers.latents(1, self.shape, seed=seed, start=j) for seed, j in pairs])
+
+        return self._images(len(seeds), latents, self._classes(numbers, labels))
+
+    def from_latents(self, latents: torch.Tensor, labels: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.uint8]:
+        """The images of latents ~ N(0, I), float32 [n,C,H,W]: uint8 [n,H,W,C]. labels as in `sample`."""
+        classes = self._classes(np.arange(len(latents), dtype=np.int64), labels)
+        return self._images(len(latents), lambda rows: latents[torch.from_numpy(rows).to(latents.device)], classes)
+
+    @torch.inference_mode()
+    def _images(
+        self,
+        n: int,
+        latents: Callable[[npt.NDArray[np.int64]], torch.Tensor],
+        classes: npt.NDArray[np.int64] | None,
+    ) -> npt.NDArray[np.uint8]:
         channels, height, width = self.shape
-        images = np.empty((len(seeds), height, width, channels), dtype=np.uint8)
+        images = np.empty((n, height, width, channels), dtype=np.uint8)
         size = FORWARD_BATCH.get(torch.device(self.device).type, FORWARD_BATCH_ELSEWHERE)
-        for first in range(0, len(seeds), size):
-            rows = np.minimum(np.arange(first, first + size), len(seeds) - 1)  # pads with the last row
-            x = self._forward(seeds[rows], numbers[rows], None if classes is None else classes[rows])
-            kept = len(seeds[first : first + size])
+        for first in range(0, n, size):
+            rows = np.minimum(np.arange(first, first + size), n - 1)  # pads with the last row
+            x = self._forward(latents(rows), None if classes is None else classes[rows])
+            kept = min(size, n - first)
             images[first : first + kept] = _to_uint8(x)[:kept]
         return images
 
-    def _forward(
-        self,
-        seeds: npt.NDArray[np.int64],
-        numbers: npt.NDArray[np.int64],
-        classes: npt.NDArray[np.int64] | None,
-    ) -> torch.Tensor:
-        pairs = zip(seeds.tolist(), numbers.tolist(), strict=True)
-        z = torch.cat([self._samplers.latents(1, self.shape, seed=seed, start=j) for seed, j in pairs])
+    def _forward(self, z: torch.Tensor, classes: npt.NDArray[np.int64] | None) -> torch.Tensor:
         labels = None if classes is None else torch.from_numpy(classes).to(self.device)
         steps = self.config["sampler"]
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
@@ -142,10 +154,32 @@ class Generator:
         return np.ascontiguousarray(labels)
 
 
+class _OwnPrecision(torch.nn.Module):
+    """A network in half precision inside a sampler that keeps float32 (Karras et al. 2022, appendix F.3)."""
+
+    def __init__(self, backbone: torch.nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.backbone, self.dtype = backbone, dtype
+        self.broadcasts_noise_level = bool(getattr(backbone, "broadcasts_noise_level", False))
+
+    def forward(self, x: torch.Tensor, c_noise: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+        out: torch.Tensor = self.backbone(x.to(self.dtype), c_noise, labels)
+        return out
+
+
+def _in_own_precision(backbone: torch.nn.Module) -> torch.nn.Module:
+    dtype = next((p.dtype for p in backbone.parameters() if p.is_floating_point()), torch.float32)
+    return backbone if dtype == torch.float32 else _OwnPrecision(backbone, dtype)
+
+
+def build(config: Mapping[str, Any], package: str, **net: Any) -> Any:
+    """The backbone that config describes; net: a diffusers network that is there already, for it to wrap."""
+    backbones = importlib.import_module(f"{package}.backbones")
+    return backbones.build_backbone(dict(config["backbone"]) | net, **config["image"])
+
+
 def _check_importable(target: str) -> None:
     module = target.rpartition(".")[0]
-    if module == "ambient_ray.diffusion.backbones":
-        return  # the copy beside this file
     try:
         importlib.import_module(module)
     except ImportError as error:

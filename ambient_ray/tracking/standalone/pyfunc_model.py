@@ -4,7 +4,17 @@ Input, a DataFrame with one row an image:
     seed   integer. Rows that repeat a seed are its 1st, 2nd, ... image, so that n rows of seed s are
            `Generator.sample(n, seed=s)`, in that order.
     label  integer, optional: the class, for a model that has classes. Left out: `Generator.sample` chooses.
-Output: uint8 array [n, H, W, C], row by row; over `mlflow models serve` the same as nested lists.
+Output: uint8 array [n, H, W, C], row by row.
+
+Over `mlflow models serve` the same as nested lists:
+
+    curl http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' \\
+         -d '{"dataframe_split": {"columns": ["seed"], "data": [[0], [0]]}}'
+
+answers {"predictions": [[[[0], [17], ...]]]}, and a client makes a picture of it by
+
+    images = numpy.array(answer["predictions"], dtype=numpy.uint8)
+    PIL.Image.fromarray(images[0].squeeze()).save("0.png")
 """
 
 from __future__ import annotations
@@ -23,8 +33,9 @@ class AmbientGenerator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     def load_context(self, context: Any) -> None:
         """Load the weights once, when MLflow loads the model."""
-        folder = Path(context.artifacts["generator"])
-        self.generator = runpy.run_path(str(folder / "load.py"))["load"](folder)
+        folder = Path(__file__).parent  # the model's own: MLflow runs this file where it lies
+        (loader,) = folder.glob("code_*/load.py")
+        self.generator = runpy.run_path(str(loader))["load"](folder)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Any:
         """Draw one image a row: uint8 [n, H, W, C]. ValueError for a missing seed or a bad label."""

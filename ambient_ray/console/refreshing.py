@@ -1,0 +1,81 @@
+"""The study's pictures in MLflow, drawn again and again while the search runs, for a bounded share of its time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from ambient_ray.reporting.study_figures import StudyView, draw_study, hypervolume_curve, samples_thumbnail
+from ambient_ray.tracking import StudyRecorder
+from ambient_ray.tracking.checkpoint import read_samples
+from ambient_ray.tuning.records import Candidate, RungRecord, TrialRecord
+
+_SHARE = 0.004  # of the search's time, at the most, goes into pictures while it runs
+_LEAST = 20.0  # seconds between two drawings
+_SHOWN = 16  # samples in a thumbnail
+
+
+class LiveFigures:
+    """A listener that has the study's pictures drawn by MLflow's writer, whenever they have become affordable.
+
+    A drawing that took c seconds is followed by the next after c / .004 seconds at the earliest. The first comes when
+    the first trial has ended, the last (`draw`) when the search has. Pictures are drawn by one thread, one after
+    another, so what they keep needs no lock.
+
+    Args:
+        recorder: draws them, in its own thread.
+        view: what the study is at the moment.
+        clock: seconds, for the test.
+    """
+
+    def __init__(
+        self, recorder: StudyRecorder, view: Callable[[], StudyView], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._recorder, self._view, self._clock = recorder, view, clock
+        self._last = clock()
+        self._thumbnails: dict[tuple[int, int], bytes | None] = {}
+        self._any_ended = False
+
+    def trial_started(self, trial: TrialRecord, resumed: bool) -> None:
+        """Nothing to draw yet."""
+
+    def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
+        """A rung's scores may move the front."""
+        self._offer()
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        """A trial's end may settle what bounds the hypervolume."""
+        self._any_ended = True
+        self._offer()
+
+    def _offer(self) -> None:
+        took = self._recorder.refreshed
+        if self._any_ended and took is not None and self._clock() - self._last >= max(_LEAST, took / _SHARE):
+            self.draw()
+
+    def draw(self, champion: Candidate | None = None, *, running: bool = True) -> None:
+        """Queue a drawing of what the study is now.
+
+        Args:
+            champion: marked in the front.
+            running: false once the search is over.
+        """
+        where = None if champion is None else (champion.trial.number, champion.rung.rung)
+        view = replace(self._view(), champion=where, running=running)
+        self._last = self._clock()
+        spent = sum(trial.rungs[-1].images_seen for trial in view.trials if trial.rungs)
+        self._recorder.refresh(lambda folder: self._drawn(view, folder), spent)
+
+    def _drawn(self, view: StudyView, folder: Path) -> Mapping[str, float]:
+        draw_study(view, folder, thumbnail=self._thumbnail)
+        _, volumes = hypervolume_curve(view)
+        return {"hypervolume": float(volumes[-1])} if len(volumes) else {}
+
+    def _thumbnail(self, candidate: Candidate) -> bytes | None:
+        key = candidate.trial.number, candidate.rung.rung
+        if key not in self._thumbnails:
+            samples = read_samples(Path(candidate.rung.checkpoint))
+            self._thumbnails[key] = None if samples is None else samples_thumbnail(samples.images[:_SHOWN])
+        return self._thumbnails[key]

@@ -1,0 +1,52 @@
+"""The study's pictures cost a bounded share of a search, however long one drawing takes."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from ambient_ray.reporting.study_figures import StudyView
+
+from ambient_ray.console.refreshing import LiveFigures
+from ambient_ray.tuning.records import Objectives, RungRecord, TrialRecord
+
+RUNG = RungRecord(0, 100, {"fd": 2.0, "f_mem": 0.1}, {}, "nowhere", 1.0, 1.0)
+TRIAL = TrialRecord(0, "ddpm", {"sigma_tn": 0.0}, "finished", (RUNG,))
+
+
+class Recorder:
+    """Draws at once, and says that it took so long."""
+
+    def __init__(self, seconds: float) -> None:
+        self.refreshed: float | None = 0.0
+        self.seconds, self.drawn = seconds, 0
+
+    def refresh(self, draw: Callable[[Path], Mapping[str, float]], images_seen: int) -> None:
+        assert images_seen == 100
+        self.refreshed, self.drawn = self.seconds, self.drawn + 1
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.5, 3.0, 60.0])
+def test_drawing_takes_its_share_and_no_more(seconds: float) -> None:
+    now = 0.0
+    recorder = Recorder(seconds)
+    view = StudyView("s", [TRIAL], Objectives("fd", "f_mem"), None, (100,), ("sigma_tn",))
+    figures = LiveFigures(recorder, lambda: view, clock=lambda: now)
+    for second in range(36_000):
+        now = float(second)
+        figures.rung_scored(TRIAL, RUNG) if second % 7 else figures.trial_ended(TRIAL)
+    assert recorder.drawn >= 1
+    assert seconds * (recorder.drawn - 1) <= 0.005 * now
+    assert recorder.drawn >= min(now / 30, 0.003 * now / seconds)
+
+
+def test_nothing_is_drawn_before_a_trial_has_ended_nor_while_a_drawing_waits() -> None:
+    now = 0.0
+    recorder = Recorder(0.1)
+    view = StudyView("s", [TRIAL], Objectives("fd", "f_mem"), None, (100,), ("sigma_tn",))
+    figures = LiveFigures(recorder, lambda: view, clock=lambda: now)
+    now = 1000.0
+    figures.rung_scored(TRIAL, RUNG)
+    assert recorder.drawn == 0
+    recorder.refreshed = None
+    figures.trial_ended(TRIAL)
+    assert recorder.drawn == 0
