@@ -243,3 +243,48 @@ def test_through_a_tracking_server_that_serves_the_files(tmp_path: Path, capsys:
     finally:
         os.killpg(server.pid, 15)
         server.wait(timeout=20)
+
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSER = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@pytest.mark.e2e
+@pytest.mark.skipif(BROWSER is None, reason="no browser: install chromium, or name one in $CHROMIUM")
+def test_in_a_browser_the_page_is_whole_asks_nobody_and_fits(store: TrackingStore, tmp_path: Path) -> None:
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    assert main(["faces", "--tracking-uri", store.uri, "--to", str(tmp_path / "page.html")]) == 0
+    address = (tmp_path / "page.html").as_uri()
+    flags = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    flags += ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=flags, timeout=60_000)
+        page = browser.new_page(viewport={"width": 1100, "height": 900})
+        page.set_default_timeout(20_000)
+        asked, said = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(address)
+        frame = page.frame_locator("iframe")
+        point = frame.locator(".scatterlayer .trace .points path").last
+        point.scroll_into_view_if_needed()
+        point.hover(force=True)
+        card = frame.locator("#front-card")
+        api.expect(card).to_be_visible(timeout=20_000)
+        assert card.locator("img").evaluate("image => image.naturalWidth") > 20
+        assert {url for url in asked if not url.startswith(("data:", "blob:"))} == {address} and said == []
+        broken = "[...document.images].filter(image => !image.naturalWidth).length"
+        assert page.evaluate(broken) == 0 and page.evaluate("document.images.length") >= 7
+        picture = page.locator("figure.interactive > img")
+        api.expect(picture).to_be_hidden()
+        page.emulate_media(media="print")
+        api.expect(picture).to_be_visible()
+        api.expect(page.locator("iframe")).to_be_hidden()
+        page.emulate_media(media="screen")
+        page.set_viewport_size({"width": 390, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        plain = browser.new_context(java_script_enabled=False).new_page()  # a mail program's viewer
+        plain.goto(address)
+        api.expect(plain.locator("figure.interactive > img")).to_be_visible(timeout=20_000)
+        browser.close()
