@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -29,10 +30,12 @@ def search_command(params: Mapping[str, Any]) -> str:
     wanted = {key: value for key, value in params.items() if not key.startswith(_MACHINE)}
     for module in ("search", "train") if wanted.get("confirm.top") else ("train", "search"):
         try:
+            if {key for key in wanted if key.startswith("training.")} - _resolved(module, ()).keys():
+                return ""
             overrides = _overrides(module, wanted)
             if _resolved(module, tuple(overrides)) == wanted:
-                named = [f"study={_literal(wanted['study'])}", *(o for o in overrides if not o.startswith("study="))]
-                return " \\\n  ".join([f"python -m ambient_ray.{module}", *named])
+                named = [f"study={wanted['study']}", *(o for o in overrides if not o.startswith("study="))]
+                return " \\\n  ".join([f"python -m ambient_ray.{module}", *map(shlex.quote, named)])
         except ConfigurationError:
             continue
     return ""
@@ -42,9 +45,16 @@ def _overrides(module: str, wanted: Mapping[str, Any]) -> list[str]:
     """Groups by the name of their file, then each key that still differs."""
     chosen = [f"{group}={name}" for group in _GROUPS if (name := _named(module, group, wanted)) is not None]
     had = _resolved(module, tuple(chosen))
-    changed = [f"{'' if key in had else '++'}{key}={_literal(v)}" for key, v in wanted.items()
-               if key not in had or had[key] != v]  # fmt: skip
-    return [*changed, *chosen, *(f"~{key}" for key in had if key not in wanted)]
+    changed: dict[str, Any] = {}
+    for key, value in wanted.items():
+        parents = [key[:i] for i, letter in enumerate(key) if letter == "."]
+        whole = next((parent for parent in parents if parent in had), None)  # a mapping where there was one value
+        if whole is not None:
+            changed.setdefault(whole, {})[key.removeprefix(f"{whole}.")] = value
+        elif key not in had or had[key] != value:
+            changed[key] = value
+    gone = [f"~{key}" for key in had if key not in wanted and key not in changed]
+    return [*(f"{'' if k in had else '++'}{k}={_hydra(v)}" for k, v in changed.items()), *chosen, *gone]
 
 
 def _named(module: str, group: str, wanted: Mapping[str, Any]) -> str | None:
@@ -79,10 +89,12 @@ def _typed(text: str) -> Any:
         return text
 
 
-def _literal(value: Any) -> str:
-    """A value in Hydra's grammar, safe for a shell."""
+def _hydra(value: Any) -> str:
+    """A value in the grammar of Hydra's overrides."""
     if isinstance(value, str):
-        return value if _PLAIN.fullmatch(value) else "'\"" + value.replace('"', '\\"') + "\"'"
+        return value if _PLAIN.fullmatch(value) else "'" + value.replace("'", "\\'") + "'"
     if isinstance(value, list):
-        return "[" + ",".join(_literal(v) for v in value) + "]"
+        return "[" + ",".join(_hydra(v) for v in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_hydra(v)}" for key, v in value.items()) + "}"
     return json.dumps(value)

@@ -13,7 +13,7 @@ from ambient_ray.reporting.tables import confirmed_table, front_table, match_tab
 from ambient_ray.reporting.verdict import Verdict, matches
 from ambient_ray.reporting.volume import bounds
 from ambient_ray.tracking import Registration
-from ambient_ray.tuning.records import Candidate, Landscape, Objectives, TrialRecord
+from ambient_ray.tuning.records import Landscape, Objectives, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -39,32 +39,6 @@ def rich_table(content: Content) -> Table:
     for row in content.rows:
         table.add_row(*row)
     return table
-
-
-def draw_front(land: Landscape, objectives: Objectives, champion: Candidate | None, path: Path) -> Path | None:
-    """The plane of the two objectives as a PNG: all candidates, the front, DDPM's path; None without candidates."""
-    if not land.candidates:
-        return None
-    from ambient_ray.reporting.front import FrontPoint, front_figure
-
-    front = {(c.trial.number, c.rung.rung) for c in land.front}
-    points = [
-        FrontPoint(
-            fidelity=c.fidelity,
-            memorization=c.memorization,
-            low=c.rung.scores.get(f"{objectives.memorization}_low"),
-            high=c.rung.scores.get(f"{objectives.memorization}_high"),
-            arm=c.trial.arm,
-            trial=c.trial.number,
-            images_seen=c.rung.images_seen,
-            on_front=(c.trial.number, c.rung.rung) in front,
-            champion=c == champion,
-        )
-        for c in land.candidates
-    ]
-    null = land.candidates[0].rung.scores.get(f"{objectives.memorization}_heldout")
-    names = {"fidelity": objectives.fidelity, "memorization": objectives.memorization}
-    return front_figure(points, path, **names, null=null)
 
 
 def load_lines(tracking_uri: str, model: str) -> str:

@@ -3,11 +3,14 @@
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
 
+from ambient_ray.reporting.front import draw_front
 from ambient_ray.reporting.study_figures import StudyView
+from ambient_ray.reporting.study_view import key_of
 from ambient_ray.reporting.verdict import conclude
 from ambient_ray.tracking import SPOOL, StudyRecorder
 from ambient_ray.tuning.budget import Budget
@@ -17,7 +20,7 @@ from ambient_ray.tuning.running.run import SearchPlan, run_search, start_ray, tr
 from ambient_ray.tuning.space import Space
 
 from .checks import augmentation
-from .closing import draw_front, print_closing
+from .closing import print_closing
 from .configuration import Configuration
 from .estimate import print_estimate, replicas_planned
 from .images import publish_subset
@@ -102,7 +105,8 @@ def search(prepared: Prepared) -> int:
         finished = _run_trials(prepared, recorder, figures, console)
         land, trials = prepared.study.landscape(), prepared.study.trials()
         verdict = conclude(land, trials, prepared.objectives, prepared.rule)
-        figure = draw_front(land, prepared.objectives, verdict.champion, config.folder / "front.png")
+        shown = None if verdict.champion is None else key_of(verdict.champion)
+        figure = draw_front(replace(_view(prepared), champion=shown), config.folder / "front.png")
         if finished:
             figures.draw(verdict.champion, running=False)
             registration = record_conclusion(prepared, recorder, land, verdict)

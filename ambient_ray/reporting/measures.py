@@ -67,7 +67,8 @@ def fidelity_measures(fidelity: str) -> tuple[Measure, ...]:
 
 def described(score: str) -> str:
     """A score in words, `the share of` being said where it is one; empty for one that nobody described."""
-    for measure in (*COPYING, *fidelity_measures(score)):
+    distance = score.removeprefix("mi_").startswith(("fd", "fid"))
+    for measure in (*COPYING, *fidelity_measures(score if distance else "fd")):
         if measure.key == score:
             share = measure in COPYING and score not in ("c_t", "gap")
             return f"the share of {measure.words}" if share else f"the {measure.words}".replace("the its", "its")

@@ -6,6 +6,7 @@ import html
 import importlib.util
 import io
 import re
+import textwrap
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -195,14 +196,9 @@ def _plain(blocks: Sequence[Block]) -> str:
 
 def _folded(line: str, width: int = 98) -> str:
     """A line of code cut to the page's width, at spaces where there are any; what follows is set in."""
-    indent = len(line) - len(line.lstrip())
-    parts = []
-    while len(line) > width:
-        at = line.rfind(" ", indent + 1, width)
-        at = width if at < 0 else at
-        parts.append(line[:at])
-        line = " " * (indent + 4) + line[at:].lstrip()
-    return "\n".join([*parts, line])
+    indent = " " * (len(line) - len(line.lstrip()) + 4)
+    parts = textwrap.wrap(line, width, subsequent_indent=indent, break_on_hyphens=False, replace_whitespace=False)
+    return "\n".join(parts)
 
 
 def _footer(title: str) -> Any:

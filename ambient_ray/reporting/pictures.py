@@ -12,6 +12,7 @@ from ambient_ray.tracking.reading import StudyFiles
 from ambient_ray.tuning.records import Candidate
 
 from .recall import Recalled
+from .study_figures import StudyView, draw_study
 from .subjects import Subject, subjects
 
 KINDS = ("samples", "nearest", "partial")  # folders among a trial's artifacts
@@ -53,24 +54,15 @@ def gather(study: Recalled, files: StudyFiles) -> Pictures:
     return Pictures(figures, models, None if pairs is None else pairs.read_bytes(), tuple(missing))
 
 
-def draw_figures(study: Recalled, folder: Path, thumbnail: Callable[[Candidate], bytes | None]) -> dict[str, Path]:
+def draw_figures(study: Recalled, folder: Path, thumbnail: Callable[[Candidate], bytes | None]) -> Mapping[str, Path]:
     """The study's figures by file name; left out is that for which there is nothing to draw."""
-    from .front import FrontPoint, front_figure
-
-    if not study.land.candidates:
-        return {}
-    name, front = study.objectives.memorization, study.land.front
-    points = [
-        FrontPoint(
-            c.fidelity, c.memorization, c.rung.scores.get(f"{name}_low"), c.rung.scores.get(f"{name}_high"),
-            images_seen=c.rung.images_seen, trial=c.trial.number, arm=c.trial.arm, on_front=c in front,
-            champion=c == study.verdict.champion,
-        )
-        for c in study.land.candidates
-    ]  # fmt: skip
-    null = study.land.candidates[0].rung.scores.get(f"{name}_heldout")
-    names = {"fidelity": study.objectives.fidelity, "memorization": name}
-    return {"front.png": front_figure(points, folder / "front.png", **names, null=null)}
+    champion = study.verdict.champion
+    view = StudyView(
+        study.stored.name, study.trials, study.objectives, study.land.reference, study.rungs, study.searched,
+        champion=None if champion is None else (champion.trial.number, champion.rung.rung),
+        running=study.stored.running,
+    )  # fmt: skip
+    return draw_study(view, folder, thumbnail=thumbnail)
 
 
 def _images(subject: Subject, runs: Mapping[int, str], files: StudyFiles) -> dict[str, bytes]:
@@ -91,5 +83,5 @@ def _small(grid: Path) -> bytes:
         part = picture.convert("RGB").crop((0, 0, picture.width // 2, picture.height // 2))
     part.thumbnail((_THUMBNAIL, _THUMBNAIL))
     stored = io.BytesIO()
-    part.save(stored, "JPEG", quality=80)
+    part.save(stored, "WEBP", quality=70)
     return stored.getvalue()

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from ambient_ray.errors import UserError
+from ambient_ray.tracking.labels import OBJECTIVES, SEARCHED
 from ambient_ray.tracking.reading import StoredStudy, StoredTrial
 from ambient_ray.tuning.champion import Rule
 from ambient_ray.tuning.records import Landscape, Objectives, RungRecord, State, TrialRecord, settled_reference
 
 from .verdict import Verdict, conclude
 
-OBJECTIVES_TAG = "ambient_ray.objectives"  # JSON: the names of the two scores
-SEARCHED_TAG = "ambient_ray.searched"  # JSON: the parameters that the search varies
 _NOT_SEARCHED = frozenset({"seed", "rungs"})
 
 
@@ -98,12 +97,12 @@ def recall(stored: StoredStudy) -> Recalled:
 
 def _objectives(stored: StoredStudy) -> Objectives:
     """From the study's tag; of a study without one, as the search derives the names from its settings."""
-    if tag := stored.tags.get(OBJECTIVES_TAG):
+    if tag := stored.tags.get(OBJECTIVES):
         try:
             fidelity, memorization = json.loads(tag)
         except (ValueError, TypeError) as error:
             raise StudyIncompleteError(
-                f"the run of study '{stored.name}' has the tag {OBJECTIVES_TAG}={tag}; expected two names as JSON"
+                f"the run of study '{stored.name}' has the tag {OBJECTIVES}={tag}; expected two names as JSON"
             ) from error
         return Objectives(str(fidelity), str(memorization))
     wanted = str(stored.params.get("evaluation.fidelity", "fd"))
@@ -117,14 +116,14 @@ def _objectives(stored: StoredStudy) -> Objectives:
 
 
 def _searched(stored: StoredStudy, trials: Sequence[TrialRecord]) -> tuple[str, ...]:
-    """From the study's tag; else the settings in which its own trials differ."""
-    if tag := stored.tags.get(SEARCHED_TAG):
+    """From the study's tag; else the settings in which its own trials differ, or that only some of them have."""
+    if tag := stored.tags.get(SEARCHED):
         return tuple(str(name) for name in json.loads(tag))
-    values: dict[str, set[str]] = {}
-    for trial in trials:
-        for key, value in trial.settings.items() if trial.replica_of is None else ():
-            values.setdefault(key, set()).add(json.dumps(value, default=str))
-    return tuple(key for key, found in values.items() if len(found) > 1 and key not in _NOT_SEARCHED)
+    own = [trial.settings for trial in trials if trial.replica_of is None]
+    keys = dict.fromkeys(key for settings in own for key in settings if key not in _NOT_SEARCHED)
+    return tuple(
+        key for key in keys if len({json.dumps(settings.get(key, "unset"), default=str) for settings in own}) > 1
+    )
 
 
 def _trial(trial: StoredTrial, objectives: Objectives) -> TrialRecord:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 STUDY, KIND, TRIAL, ARM, STATE, REASON, REPLICA_OF = (
     f"ambient_ray.{key}" for key in ("study", "kind", "trial", "arm", "state", "reason", "replica_of")
 )
+# Of the study's run: the names of its two scores, and of the parameters that it varies, as JSON.
+OBJECTIVES, SEARCHED = "ambient_ray.objectives", "ambient_ray.searched"
 # A trial that the judge stopped has done all that was asked of it: FINISHED, and the tag says `stopped`.
 STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 OVER = frozenset({"finished", "stopped", "failed"})  # a killed trial is taken up again
@@ -73,6 +75,11 @@ def rung_metrics(scored: RungScores) -> dict[str, float]:
     cost = {"seconds": scored.seconds or None, SPEED: values.pop(SPEED, None)}
     system = {f"{SYSTEM}{key}": value for key, value in cost.items() if value is not None}
     return values | system | {IMAGES_SEEN: float(scored.images_seen), "rung": float(scored.rung)}
+
+
+def question_tags(objectives: tuple[str, str] | None, searched: Sequence[str]) -> dict[str, str]:
+    """What a study asks, for whoever reads it back; empty without objectives."""
+    return {} if objectives is None else text_tags({OBJECTIVES: list(objectives), SEARCHED: list(searched)})
 
 
 def text_tags(tags: Mapping[str, Any]) -> dict[str, str]:

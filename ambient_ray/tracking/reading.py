@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ambient_ray.errors import UserError
 
 from .events import RungScores
-from .labels import ARM, KIND, REASON, REPLICA_OF, STATE, STUDY, TRIAL
+from .labels import ARM, IMAGES_SEEN, KIND, REASON, REPLICA_OF, SPEED, STATE, STUDY, SYSTEM, TRIAL
 from .location import existing_store
 from .rung_record import FOLDER, RungRecordError, StoredRung, read_rung
 from .store import open_client
@@ -28,6 +28,7 @@ _PAGE = 1000  # runs a request
 _AT_ONCE = 16  # requests for artifacts, or metric histories, at a time
 _PATIENCE = 2 * _AT_ONCE  # folders that could not be fetched, and none that could, before the store counts as away
 _CHANGED = "ambient_ray.changed."
+_NO_SCORE = ("confirmed.", SYSTEM, IMAGES_SEEN, "rung")  # metrics that begin so are not of the rung's samples
 _OVER = ("FINISHED", "FAILED", "KILLED")
 
 
@@ -322,10 +323,11 @@ def _trial(client: MlflowClient, run: Run, records: Mapping[int, StoredRung]) ->
 
 
 def _from_metrics(client: MlflowClient, run: Run) -> list[RungScores]:
-    """A run's rungs from its metric history: scores and times; what the tags know of facts; no seconds."""
+    """A run's rungs from its metric history: scores, times, what they took; of facts what the tags know."""
     tags = run.data.tags
     steps = {metric.step: metric for metric in client.get_metric_history(run.info.run_id, "rung")}
-    keys = [key for key in run.data.metrics if key != "rung" and not key.startswith(("confirmed.", "system/"))]
+    cost = {f"{SYSTEM}seconds", f"{SYSTEM}{SPEED}"}
+    keys = [key for key in run.data.metrics if key in cost or not key.startswith(_NO_SCORE)]
     scores: dict[int, dict[str, float]] = {step: {} for step in steps}
     for key in keys:
         for metric in sorted(client.get_metric_history(run.info.run_id, key), key=lambda m: m.timestamp):
@@ -335,7 +337,9 @@ def _from_metrics(client: MlflowClient, run: Run) -> list[RungScores]:
         lost = tags.get(f"not_finite.{step}", "")
         of.update({key: float("nan") for key in lost.split(", ") if key})
     facts = {key.removeprefix("fact."): parsed(value) for key, value in tags.items() if key.startswith("fact.")}
-    return [
-        RungScores(int(metric.value), step, scores[step], facts, at=metric.timestamp / 1000)
-        for step, metric in steps.items()
-    ]
+    found = []
+    for step, metric in steps.items():
+        seconds = scores[step].pop(f"{SYSTEM}seconds", 0.0)
+        own = {key.removeprefix(SYSTEM): value for key, value in scores[step].items()}
+        found.append(RungScores(int(metric.value), step, own, facts, seconds=seconds, at=metric.timestamp / 1000))
+    return found
