@@ -56,7 +56,7 @@ def importance_figure(view: StudyView, path: Path) -> Path | None:
     if not known:
         return None
     names = _order(found)
-    top = 0.64 + 0.14 * max(map(len, found))
+    top = 0.76 + 0.15 * max(map(len, found))
     height = 0.78 + top + 0.36 * len(names)
     figure = new_figure(7.2, height)
     wide = 0.02 + 0.0095 * max(map(len, names))
