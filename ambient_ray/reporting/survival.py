@@ -86,7 +86,7 @@ def survival_figure(view: StudyView, path: Path) -> Path | None:
     rows = len(view.rungs)
     height = 1.65 + sum(0.34 + 0.27 * rows for _ in arms)
     figure = new_figure(7.2, height)
-    axes = figure.add_axes((0.135, 0.8 / height, 0.52, 1 - 1.38 / height))
+    axes = figure.add_axes((0.135, 0.8 / height, 0.495, 1 - 1.38 / height))
     place, ticks, labels = 0.0, [], []
     for key, trials in arms.items():
         axes.text(0, place, f"{ARMS[key].name}: {_trials(len(trials))}", fontsize=8.5, va="center", weight="bold")

@@ -176,8 +176,13 @@ def _point_at_the_champion(browser, url, view):
     assert not card.is_visible()
     box = frame.locator(".scatterlayer .point").last.bounding_box()  # the star lies above all other points
     middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.mouse.move(middle[0] - 40, middle[1] - 40)
-    page.mouse.move(*middle)
+
+    def go(x, y):  # as a hand does: plotly looks at the pointer every 50 ms
+        page.mouse.move(x, y, steps=6)
+        page.wait_for_timeout(150)
+
+    go(middle[0] - 40, middle[1] - 40)
+    go(*middle)
     image.wait_for(state="visible")
     number, index = view.champion
     candidate = next(c for c in view.candidates if key_of(c) == view.champion)
@@ -185,15 +190,15 @@ def _point_at_the_champion(browser, url, view):
     assert f"{candidate.fidelity:.4g}" in card.inner_text()
     frame.wait_for_function("document.querySelector('#front-card img').naturalWidth > 0")
     page.mouse.click(*middle)
-    page.mouse.move(20, 600)
+    go(20, 600)
     assert card.is_visible()  # a click keeps it
     page.keyboard.press("Escape")
     card.wait_for(state="hidden")
     page.wait_for_timeout(600)  # two clicks in a row would be a double one, which resets the axes
-    page.mouse.move(*middle)
+    go(*middle)
     card.wait_for(state="visible")
     page.mouse.click(*middle)
-    page.mouse.move(middle[0] - 40, middle[1] - 60)
+    go(middle[0] - 40, middle[1] - 60)
     assert card.is_visible()
     page.wait_for_timeout(600)
     page.mouse.click(middle[0] - 40, middle[1] - 60)  # beside any point
