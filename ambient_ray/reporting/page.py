@@ -21,11 +21,13 @@ from .words import count, date, grouped, hours
 
 _PAPER = "[Ambient Diffusion](https://arxiv.org/abs/2502.21278)"
 _FIGURES = {
-    "hypervolume.png": "Hypervolume that the front dominates against the training images spent so far; more is better.",
-    "importance.png": "How much of the variation of each objective each searched parameter accounts for.",
-    "response.png": "Both objectives over the searched parameters, as a model fitted to the trials sees them; the dots "
-    "are trials.",
-    "survival.png": "Each trial's path through the rungs: how far it was trained, and where the judge stopped it.",
+    "hypervolume.png": "What the search has gained for the images that it trained on: the hypervolume of its front. "
+    "The dashed line is what DDPM reaches alone, the band its range over training seeds where there are several.",
+    "importance.png": "How much of the differences between trials of the same length goes with each searched "
+    "parameter, with 95 % intervals; the tick marks what chance alone exceeds in 1 of 20 studies.",
+    "response.png": "Both objectives over the searched parameters, at an early and the last training length, a dot a "
+    "trial with its score. A surface is drawn only where it predicts better than the mean.",
+    "survival.png": "What became of the trials at each rung: trained on, stopped by the judge, or failed.",
 }
 
 

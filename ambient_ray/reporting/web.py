@@ -64,7 +64,7 @@ def _block(block: Block, label: str) -> str:
 
 def _figure(figure: Figure, label: str) -> str:
     source = base64.b64encode(figure.picture).decode("ascii")
-    style = "" if figure.width >= 1 else f' style="max-width: {round(100 * figure.width)}%"'
+    style = "" if figure.width >= 1 else f' style="--width: {round(100 * figure.width)}%"'
     image = f'<img src="data:image/png;base64,{source}" alt="{_text(figure.described)}"{style}>'
     caption = f"<figcaption><b>{label}.</b> {_marked(figure.caption)}</figcaption>"
     if figure.interactive is None:
@@ -81,8 +81,9 @@ def _table(table: Table, label: str) -> str:
         rows.append(f"<tr{' class=marked' if i in table.marked else ''}>{''.join(cells)}</tr>")
     notes = f" <span class=notes>{_marked(table.notes)}</span>" if table.notes else ""
     return (
-        f'<div class=table tabindex="0"><table><caption><b>{label}.</b> {_marked(table.caption)}.{notes}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f"<div class=table><p class=caption><b>{label}.</b> {_marked(table.caption)}.{notes}</p>"
+        f'<div tabindex="0"><table aria-label="{_text(table.caption)}">'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></div>"
     )
 
 

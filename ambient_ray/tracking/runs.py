@@ -134,10 +134,13 @@ class StudyRuns:
             self._log_new_params(self.run_id, params, dict(found[0].data.params), tags)
         else:
             self.run_id = self.client.create_run(
-                self.experiment_id, tags={KIND: "study", STUDY: event.study}, run_name=event.study
+                self.experiment_id,
+                start_time=self._now(),
+                tags={KIND: "study", STUDY: event.study},
+                run_name=event.study,
             ).info.run_id
             self._log_new_params(self.run_id, params, {}, tags)
-        self._began = (found[0].info.start_time if found else time.time() * 1000) / 1000
+        self._began = (found[0].info.start_time if found else self._now()) / 1000
         self._log_dataset(self.run_id, found[0] if found else None)
         self._adopt_trials()
 
