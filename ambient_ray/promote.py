@@ -38,10 +38,10 @@ def run(args: argparse.Namespace) -> None:
     from mlflow.exceptions import MlflowException  # seconds
 
     from ambient_ray.tracking.aliases import sentence
-    from ambient_ray.tracking.model import registry_uri
+    from ambient_ray.tracking.location import existing_store
     from ambient_ray.tracking.store import open_client
 
-    uri = registry_uri(args.tracking_uri)
+    uri = existing_store(args.tracking_uri)
     client = open_client(uri)
     try:
         if args.list:

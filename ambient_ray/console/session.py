@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ambient_ray.reporting.study_figures import StudyView
 from ambient_ray.reporting.verdict import conclude
-from ambient_ray.tracking import StudyRecorder
+from ambient_ray.tracking import SPOOL, StudyRecorder
 from ambient_ray.tuning.budget import Budget
 from ambient_ray.tuning.confirmation import candidates_to_confirm, failed_replicas, replicas_to_begin
 from ambient_ray.tuning.emm import memorized_sizes
@@ -93,7 +93,8 @@ def announce(prepared: Prepared) -> None:
 
 def search(prepared: Prepared) -> int:
     """Run the search to its end, confirm its best and report. Returns the exit code: 0, or 130 after Ctrl-C."""
-    config, console, recorder = prepared.config, terminal(), StudyRecorder(prepared.store)
+    config, console = prepared.config, terminal()
+    recorder = StudyRecorder(prepared.store, spool=config.folder / SPOOL)
     publish_subset(config, prepared.images, prepared.subsets)
     finished, registration = False, None
     try:
@@ -143,6 +144,7 @@ def _run_trials(prepared: Prepared, recorder: StudyRecorder, figures: LiveFigure
     config, study = prepared.config, prepared.study
     progress = Progress(study, config.trials, tuple(config.trial.rungs), prepared.objectives, console)
     try:
+        recorder.tell_state(progress.say)
         with progress:
             progress.say("starting Ray")
             start_ray(config.address, cores(), _data_bytes(prepared))
@@ -163,6 +165,7 @@ def _run_trials(prepared: Prepared, recorder: StudyRecorder, figures: LiveFigure
     except KeyboardInterrupt:
         return False
     finally:
+        recorder.tell_state(None)
         ray.shutdown()
     return True
 

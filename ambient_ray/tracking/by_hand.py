@@ -93,6 +93,11 @@ def promote_by_hand(
     return Promoted(model, alias, version, before, evidence)
 
 
+def name_of(reference: str) -> str:
+    """The model's name in NAME, NAME@ALIAS, models:/NAME@ALIAS or models:/NAME/VERSION."""
+    return reference.removeprefix("models:/").strip("/").partition("@")[0].partition("/")[0]
+
+
 def find(client: MlflowClient, reference: str, number: int | None = None) -> ModelVersion:
     """The version that NAME (with `number`), NAME@ALIAS, models:/NAME@ALIAS or models:/NAME/VERSION names.
 

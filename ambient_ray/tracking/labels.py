@@ -20,6 +20,7 @@ OVER = frozenset({"finished", "stopped", "failed"})  # a killed trial is taken u
 IMAGES_SEEN = "images_seen"
 SPEED = "images_per_second"
 SYSTEM = "system/"  # MLflow shows metrics with this prefix on a page of their own
+FIGURES = "figures"  # the folder of the study's pictures among its artifacts
 _PARAM_LENGTH = 6000
 _TAG_LENGTH = 8000
 
@@ -27,8 +28,8 @@ _TAG_LENGTH = 8000
 def trial_name(number: int, arm: str, params: Mapping[str, Any], parent: int | None = None) -> str:
     """`DDPM · trial 0`, `0.47 noisy .30 · trial 12`: the arm, sigma_tn and the noisy ratio, then the number.
 
-    A replica is `0.47 noisy .30 · trial 12 again, seed 3 (replica 17)`. sigma_tn, noisy_ratio and seed are looked up
-    by the last part of dotted keys.
+    A replica is `seed 3 · 0.47 noisy .30 · trial 12 again (replica 17)`: MLflow's nested table cuts names off at about
+    ten characters. sigma_tn, noisy_ratio and seed are looked up by the last part of dotted keys.
     """
     short = {key.rpartition(".")[2]: value for key, value in params.items()}
     what = {"ddpm": "DDPM", "ambient": "Ambient", "rival": "Rival"}.get(arm, arm)
@@ -39,8 +40,8 @@ def trial_name(number: int, arm: str, params: Mapping[str, Any], parent: int | N
             what += f" noisy {ratio:.2f}".replace(" 0.", " .")
     if parent is None:
         return f"{what} · trial {number}"
-    seed = f", seed {short['seed']}" if "seed" in short else ""
-    return f"{what} · trial {parent} again{seed} (replica {number})"
+    seed = f"seed {short['seed']} · " if "seed" in short else ""
+    return f"{seed}{what} · trial {parent} again (replica {number})"
 
 
 def flat_params(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import queue
-import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -15,20 +11,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ambient_ray.errors import UserError
-
 from . import events
 from .events import DatasetFacts, FoundModel, RungScores
 from .promotion import Evidence
 from .registry import Registration
 from .store import TrackingStore
-
-_log = logging.getLogger(__name__)
-_KEPT = 50  # problems kept by their text; more are only counted
-
-
-class TrackingFailedError(UserError):
-    """Nothing can be recorded: the store could not be opened."""
+from .writer import TrackingFailedError, Writer, sentence
 
 
 class StudyRecorder:
@@ -36,7 +24,8 @@ class StudyRecorder:
 
     With `start` its thread imports MLflow and creates the schema, seconds of work: call it when the search's own
     processes are starting. Problems while writing never reach the search: they are
-    logged, kept in `problems`, and returned by `close`.
+    logged, kept in `problems`, and returned by `close`. A store that goes away is waited for: nothing is lost, and all
+    is written in its order when it is back.
 
         with StudyRecorder(resolve_store(uri, output_dir)) as recorder:
             recorder.start("faces", params, dataset=facts)
@@ -47,18 +36,28 @@ class StudyRecorder:
     started again takes them up.
     """
 
-    def __init__(self, store: TrackingStore) -> None:
-        """store: from `resolve_store`, checked with `check_tracking`."""
-        self._queue: queue.Queue[events.Event | None] = queue.Queue()
-        self._problems: list[str] = []
-        self._missed = 0
-        self._fatal: Exception | None = None
+    def __init__(
+        self,
+        store: TrackingStore,
+        *,
+        spool: Path | None = None,
+        on_state: Callable[[str], None] | None = None,
+        backoff: tuple[float, float] = (0.25, 5.0),
+    ) -> None:
+        """Nothing is done before `start`.
+
+        store: from `resolve_store`, checked with `check_tracking`. spool: the folder that keeps on disk what waits
+        for a store that is away; `start` uploads first what an earlier life left there. None: what is not written at
+        the end is lost, and told. on_state: called from the writer's thread with one line when the store goes away
+        and one when it is back (default: a warning in the log). backoff: seconds between tries, first and longest.
+        """
+        self._writer = Writer(store, spool, backoff=backoff)
+        self._writer.on_state = on_state
         self._started = self._finished = self._closed = False
-        #: Seconds that the last drawing of the study's pictures took; None while one is waiting.
-        self.refreshed: float | None = 0.0
-        #: Processor time that the writer's thread has spent so far.
-        self.cpu_seconds = 0.0
-        self._thread = threading.Thread(target=self._work, args=(store,), name="mlflow-writer", daemon=True)
+
+    def tell_state(self, on_state: Callable[[str], None] | None) -> None:
+        """Say from now on to `on_state` when the store goes away and when it is back."""
+        self._writer.on_state = on_state
 
     # -- what happens, in order
 
@@ -82,7 +81,7 @@ class StudyRecorder:
         conditional: those of them that some trials lack.
         """
         if not self._started:
-            self._thread.start()
+            self._writer.start()
         self._started = True
         asked = (objectives, tuple(searched), tuple(conditional))
         self._put(events.StudyStarted(study, dict(params), dict(tags or {}), dataset, train_images, *asked))
@@ -113,7 +112,8 @@ class StudyRecorder:
     def rung_scored(self, number: int, scored: RungScores) -> None:
         """A trial was scored; pictures are drawn of the samples.npz in its checkpoint's folder.
 
-        The folder must live until it is read (`flush`). A rung that MLflow has already is left alone.
+        Of a folder that is gone when it is read the pictures are missing, which is told, and nothing else. A rung that
+        MLflow has already is left alone.
         """
         self._put(events.RungScored(number, scored))
 
@@ -142,7 +142,8 @@ class StudyRecorder:
         """Register checkpoints as versions of `model` (by default the study's name) and move aliases (`registry`).
 
         command: of the search, kept with each version. The future raises what the registry raised; the same call again
-        registers what is missing.
+        registers what is missing. It raises WaitingError where MLflow has been away for 15 s, or is when the recorder
+        is closed: they are registered when it is back.
         """
         registration: Future[Registration] = Future()
         self._put(events.ModelsFound(model, tuple(models), command, registration))
@@ -160,7 +161,7 @@ class StudyRecorder:
         draw: writes them into the folder that it is given, in the writer's thread, and returns metrics of the study at
         `images_seen`, the training images spent so far.
         """
-        self.refreshed = None
+        self._writer.refreshed = None
         self._put(events.FiguresDue(draw, images_seen))
 
     def finish(self, metrics: Mapping[str, float] | None = None, *, state: str = "finished", note: str = "") -> None:
@@ -171,44 +172,41 @@ class StudyRecorder:
     # -- how it went
 
     @property
+    def refreshed(self) -> float | None:
+        """Seconds that the last drawing of the study's pictures took; None while one is waiting."""
+        return self._writer.refreshed
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time that the writer's thread has spent so far."""
+        return self._writer.cpu_seconds
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """What could not be written so far, one sentence each."""
-        more = (f"{self._missed} more events were not written",) if self._missed else ()
-        return (*self._problems, *more)
+        return self._writer.problems
 
     def check(self) -> None:
         """Raise TrackingFailedError if the store could not be opened, so that nothing will be recorded."""
-        if self._fatal is not None:
-            raise TrackingFailedError(f"MLflow cannot record this study: {_sentence(self._fatal)}") from self._fatal
+        fatal = self._writer.fatal
+        if fatal is not None:
+            raise TrackingFailedError(f"MLflow cannot record this study: {sentence(fatal)}") from fatal
 
     def flush(self, timeout: float = 60.0) -> bool:
         """Wait until everything so far is written; False if it takes longer than `timeout` seconds."""
-        deadline = time.monotonic() + timeout
-        with self._queue.all_tasks_done:
-            while self._queue.unfinished_tasks and (left := deadline - time.monotonic()) > 0:
-                self._queue.all_tasks_done.wait(left)
-            return not self._queue.unfinished_tasks
+        return self._writer.flush(timeout)
 
     def close(self, timeout: float = 60.0, *, state: str = "killed") -> tuple[str, ...]:
         """Write what is queued, for at most `timeout` seconds, and return what could not be written.
 
-        Without an earlier `finish` the open runs end with `state`. May be called twice.
+        What is left then goes into the spool, if there is one; a store that is away is then waited for 10 s at the
+        most. Without an earlier `finish` the open runs end with `state`. May be called twice.
         """
         if not self._closed:
             if self._started and not self._finished:
                 self.finish(state=state)
             self._closed = True
-            self._queue.put(None)
-        if self._thread.ident is None:  # nothing was ever recorded
-            return self.problems
-        self._thread.join(timeout)
-        if self._thread.is_alive():
-            left = self._queue.unfinished_tasks
-            return (
-                *self.problems,
-                f"MLflow was still writing after {timeout:g} s: {left} events are not recorded",
-            )
-        return self.problems
+        return self._writer.close(timeout)
 
     def __enter__(self) -> Self:
         """The recorder itself."""
@@ -220,49 +218,5 @@ class StudyRecorder:
         """Close; open runs become FAILED after an error, KILLED after Ctrl-C or without a `finish`."""
         self.close(state="failed" if isinstance(error, Exception) else "killed")
 
-    # -- the thread
-
     def _put(self, event: events.Event) -> None:
-        if self._closed:
-            raise RuntimeError("this recorder is closed")
-        self._queue.put(event)
-
-    def _work(self, store: TrackingStore) -> None:
-        from .runs import StudyRuns
-
-        runs: StudyRuns | None = None
-        try:
-            runs = StudyRuns(store)
-        except Exception as error:  # kept for check() and close(); a thread's own traceback would be lost
-            self._fatal = error
-            self._keep("MLflow cannot be opened", error)
-        while (event := self._queue.get()) is not None:
-            began = time.thread_time()
-            try:
-                if runs is None:
-                    self._missed += 1
-                    raise TrackingFailedError("the store could not be opened")
-                runs.write(event)
-            except Exception as error:  # one event that fails must not stop the others, nor the search
-                told = isinstance(event, events.ModelsFound) and not event.registration.cancelled()
-                if isinstance(event, events.ModelsFound) and told:
-                    event.registration.set_exception(error)  # who waits for it tells it
-                elif runs is not None:
-                    self._keep(type(event).__name__, error)
-            finally:
-                self.cpu_seconds = time.thread_time()
-                if isinstance(event, events.FiguresDue):
-                    self.refreshed = self.cpu_seconds - began
-                self._queue.task_done()
-        self._queue.task_done()
-
-    def _keep(self, what: str, error: Exception) -> None:
-        _log.warning("%s: %s", what, error, exc_info=_log.isEnabledFor(logging.DEBUG))
-        if len(self._problems) < _KEPT:
-            self._problems.append(f"{what}: {_sentence(error)}")
-        else:
-            self._missed += 1
-
-
-def _sentence(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".partition("\n")[0]
+        self._writer.put(event)

@@ -25,6 +25,7 @@ from .experiment import describe_experiment, open_experiment
 from .found import entry_of, told
 from .labels import (
     ARM,
+    FIGURES,
     KIND,
     OVER,
     REASON,
@@ -40,17 +41,18 @@ from .labels import (
     text_tags,
     trial_name,
 )
+from .outage import Fault, fault
 from .pictures import draw_rung
 from .registry import register_models
 from .rung_record import write_rung
 from .store import TrackingStore, open_client
-from .system import MachineLoad, source_tags, system_facts
+from .system import MachineLoad, machine_tags, source_tags
 from .view import COLOR, NOTE, run_color
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
 
-FIGURES = "figures"  # the folder of the study's pictures among its artifacts
+_LATE = 60.0  # seconds after which this machine's load says nothing of an event's
 _BATCH = 100  # MLflow's limit of parameters or tags a call
 
 
@@ -62,6 +64,7 @@ class _TrialRun:
     params: dict[str, str]
     state: str | None
     steps: set[int] | None = None  # images seen of the rungs already written; None: not asked yet
+    inputs: bool = False  # whether the dataset is logged
     facts: dict[str, str] = field(default_factory=dict)
     started: events.TrialStarted | None = None
 
@@ -73,12 +76,19 @@ class StudyRuns:
         """Open the store: imports MLflow and creates the schema if it is new, which takes seconds."""
         # MLflow's own progress is no news on a search's terminal.
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        # Tried again here, where what a lost answer may have written is looked for first; inside one call MLflow would
+        # try for minutes, and make a run twice.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
         for name in ("mlflow.store", "mlflow.pyfunc", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
         self._store = store
         self.client = open_client(store.uri)
-        self.client.search_experiments(max_results=1)  # the schema is created by the first call
+        self.ping()  # the schema is created by the first call
+        self.at = 0.0  # when the event that is written happened, in seconds since 1970; 0: now
+        self.last_try = False  # whether a fault that may be the server's is to be taken for the event's own
         self._trials: dict[int, _TrialRun] = {}
+        self._creating: set[int] = set()  # trials whose run may have been made by a call that failed
         self._images: NDArray[np.uint8] | None = None
         self._dataset: DatasetInput | None = None
         self._started = events.StudyStarted("", {}, {}, None, None)
@@ -90,9 +100,16 @@ class StudyRuns:
         self._began = 0.0  # the study's run, in seconds since 1970
         self._load = MachineLoad()
 
+    def ping(self) -> None:
+        """One cheap question to the store. Raises what it raises."""
+        self.client.search_experiments(max_results=1)
+
     @singledispatchmethod
     def write(self, event: events.Event) -> None:
-        """Write one event. Raises what the store raises, and KeyError for a trial never started."""
+        """Write one event. Raises what the store raises, and KeyError for a trial never started.
+
+        After a failure the same event may be written again, whatever of it the store has already.
+        """
         raise TypeError(f"no such event: {event!r}")
 
     @write.register
@@ -102,9 +119,9 @@ class StudyRuns:
         self._dataset = None if event.dataset is None else dataset_input(event.dataset)
         self.experiment_id = open_experiment(self.client, event.study, self._store.artifact_location)
         self._link = describe_experiment(self.client, self.experiment_id, event)
-        self._source = source_tags()
-        facts = {f"system.{key}": value for key, value in system_facts().items()}
-        tags = {STUDY: event.study, KIND: "study", STATE: "running", **text_tags(event.tags), **facts, **self._source}
+        own = text_tags(event.tags)  # with where it ran, when it comes from a spool
+        self._source = {key: own.get(key, value) for key, value in source_tags().items()}
+        tags = {STUDY: event.study, KIND: "study", STATE: "running", **machine_tags(), **self._source, **own}
         found = self._runs("study")
         if self._link and not (found and NOTE in found[0].data.tags):
             tags[NOTE] = f"The answer will stand here when the search has ended.\n\n{self._link}"
@@ -124,26 +141,20 @@ class StudyRuns:
 
     @write.register
     def _(self, event: events.TrialStarted) -> None:
-        params = flat_params(event.params)
+        if event.number in self._creating:  # the answer was lost, the run perhaps not
+            self._adopt_trials(only=event.number)
+        trial = self._trials.get(event.number)
+        if trial is None:
+            trial = self._create_trial(event)
+        else:
+            self.client.update_run(trial.run_id, status="RUNNING")
+        trial.state, trial.started = None, event
         color = run_color(event.arm, event.params)
         tags = {STATE: "running", ARM: event.arm, REASON: "", COLOR: color, **self._source}
-        known = self._trials.get(event.number)
-        if known is not None:
-            self.client.update_run(known.run_id, status="RUNNING")
-            known.state, known.started = None, event
-            self._log_new_params(known.run_id, params, known.params, tags)
-            return
-        parent = self.run_id if event.parent is None else self._trial(event.parent).run_id
-        of = {} if event.parent is None else {REPLICA_OF: str(event.parent)}
-        kind = "trial" if event.parent is None else "replicate"
-        run = self.client.create_run(
-            self.experiment_id,
-            run_name=trial_name(event.number, event.arm, event.params, event.parent),
-            tags={"mlflow.parentRunId": parent, STUDY: self.study, KIND: kind, TRIAL: str(event.number), **of},
-        )
-        self._trials[event.number] = _TrialRun(run.info.run_id, {}, None, steps=set(), started=event)
-        self._log_new_params(run.info.run_id, params, self._trials[event.number].params, tags)
-        self._log_dataset(run.info.run_id, None)
+        self._log_new_params(trial.run_id, flat_params(event.params), trial.params, tags)
+        if not trial.inputs:
+            self._log_dataset(trial.run_id, None)
+            trial.inputs = True
 
     @write.register
     def _(self, event: events.RungScored) -> None:
@@ -152,24 +163,25 @@ class StudyRuns:
         trial, scored = self._trial(event.number), event.scored
         if trial.steps is None:
             trial.steps = {metric.step for metric in self.client.get_metric_history(trial.run_id, "rung")}
-        if scored.images_seen in trial.steps:
-            return
-        problem = self._log_rung_files(trial, event)
-        values = rung_metrics(scored)  # they come last and in one transaction
-        now = int((scored.at or time.time()) * 1000)
+        values = rung_metrics(scored)
         facts = text_tags({f"fact.{key}": value for key, value in scored.facts.items()})
         lost = sorted(set(scored.scores) - set(finite(scored.scores)))
         if lost:
             facts[f"not_finite.{scored.images_seen}"] = ", ".join(lost)
-        new = {key: value for key, value in facts.items() if trial.facts.get(key) != value}
-        self.client.log_batch(
-            trial.run_id,
-            metrics=[Metric(key, value, now, scored.images_seen) for key, value in values.items()],
-            tags=[RunTag(key, value) for key, value in list(new.items())[:_BATCH]],
-        )
-        trial.facts |= new
-        trial.steps.add(scored.images_seen)
-        self._log_load()
+        new = dict([item for item in facts.items() if trial.facts.get(item[0]) != item[1]][:_BATCH])
+        metrics, problem = [], None
+        if scored.images_seen not in trial.steps:
+            problem = self._log_rung_files(trial, event)
+            at = int(scored.at * 1000) or self._now()
+            metrics = [Metric(key, value, at, scored.images_seen) for key, value in values.items()]
+        # The metrics come last and in one transaction: `rung` among them says that this rung is all there.
+        if metrics or new:
+            steps, trial.steps = trial.steps, None  # asked again, should the answer be lost
+            tags = [RunTag(key, value) for key, value in new.items()]
+            self.client.log_batch(trial.run_id, metrics=metrics, tags=tags)
+            trial.steps = steps | {scored.images_seen}
+            trial.facts |= new
+            self._log_load()
         if problem is not None:
             raise problem
 
@@ -194,7 +206,7 @@ class StudyRuns:
     def _(self, event: events.Measured) -> None:
         from mlflow.entities import Metric
 
-        run_id, now = self._trial(event.number).run_id, int(time.time() * 1000)
+        run_id, now = self._trial(event.number).run_id, self._now()
         new = []
         for key, value in finite(event.metrics).items():
             earlier = [m for m in self.client.get_metric_history(run_id, key) if m.step == event.images_seen]
@@ -219,7 +231,7 @@ class StudyRuns:
         with tempfile.TemporaryDirectory(prefix="ambient-figures-") as scratch:
             measured = event.draw(Path(scratch))
             self.client.log_artifacts(self.run_id, scratch, FIGURES)
-        now = int(time.time() * 1000)
+        now = self._now()
         metrics = [Metric(key, value, now, event.images_seen) for key, value in finite(measured).items()]
         if metrics:
             self.client.log_batch(self.run_id, metrics=metrics)
@@ -241,7 +253,7 @@ class StudyRuns:
     def _(self, event: events.StudyFinished) -> None:
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
+        now = self._now()
         metrics = [Metric(key, value, now, 0) for key, value in finite(event.metrics).items()]
         if metrics:
             self.client.log_batch(self.run_id, metrics=metrics)
@@ -260,19 +272,48 @@ class StudyRuns:
             raise KeyError(f"trial {number} was never started")
         return self._trials[number]
 
-    def _log_rung_files(self, trial: _TrialRun, event: events.RungScored) -> CheckpointUnreadableError | None:
+    def _now(self) -> int:
+        """When the event happened, in milliseconds: the same however often it is tried, so nothing is logged twice."""
+        return int((self.at or time.time()) * 1000)
+
+    def _create_trial(self, event: events.TrialStarted) -> _TrialRun:
+        parent = self.run_id if event.parent is None else self._trial(event.parent).run_id
+        of = {} if event.parent is None else {REPLICA_OF: str(event.parent)}
+        kind = "trial" if event.parent is None else "replicate"
+        self._creating.add(event.number)
+        run = self.client.create_run(
+            self.experiment_id,
+            start_time=self._now(),
+            run_name=trial_name(event.number, event.arm, event.params, event.parent),
+            tags={"mlflow.parentRunId": parent, STUDY: self.study, KIND: kind, TRIAL: str(event.number), **of},
+        )
+        self._creating.discard(event.number)
+        self._trials[event.number] = _TrialRun(run.info.run_id, {}, None, steps=set())
+        return self._trials[event.number]
+
+    def _log_rung_files(self, trial: _TrialRun, event: events.RungScored) -> Exception | None:
         """The rung's record and pictures, among the trial's artifacts; what could not be drawn, to be raised later."""
-        scored, problem = event.scored, None
+        scored = event.scored
+        problem: Exception | None = None
+        if scored.checkpoint is not None and not scored.checkpoint.is_dir():
+            problem = CheckpointUnreadableError(
+                f"no pictures of trial {event.number} at {scored.images_seen:,} images: {scored.checkpoint} is gone"
+            )
         with tempfile.TemporaryDirectory(prefix="ambient-figures-") as scratch:
             folder = Path(scratch)
             if trial.started is not None:
                 write_rung(folder, trial.started, scored)
-            if scored.checkpoint is not None:
+            if scored.checkpoint is not None and problem is None:
                 try:
                     draw_rung(scored.checkpoint, scored.images_seen, self._images, folder)
                 except CheckpointUnreadableError as error:  # the scores are good all the same
                     problem = error
-            self.client.log_artifacts(trial.run_id, scratch)
+            try:
+                self.client.log_artifacts(trial.run_id, scratch)
+            except Exception as error:  # a store that is full of files may still take figures
+                if fault(error) is Fault.AWAY or (fault(error) is Fault.UNCLEAR and not self.last_try):
+                    raise
+                problem = error
         return problem
 
     def _end(self, run_id: str, state: str, reason: str) -> None:
@@ -280,13 +321,15 @@ class StudyRuns:
 
         tags = text_tags({STATE: state, REASON: reason})
         self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-        self.client.set_terminated(run_id, status=STATUS[state])
+        self.client.set_terminated(run_id, status=STATUS[state], end_time=self._now())
 
     def _log_load(self) -> None:
         """Now and then, how busy the driver's machine is, as system metrics of the study's run."""
         from mlflow.entities import Metric
 
         now = time.time()
+        if self.at and now - self.at > _LATE:
+            return
         at, step = int(now * 1000), int(now - self._began)
         load = [Metric(f"{SYSTEM}{key}", value, at, step) for key, value in self._load.metrics(now).items()]
         if load:
@@ -312,16 +355,21 @@ class StudyRuns:
                     break
         return runs
 
-    def _adopt_trials(self) -> None:
+    def _adopt_trials(self, only: int | None = None) -> None:
         """Find the trials of earlier lives; end those left RUNNING by a dead search, until taken up."""
         for run in self._runs("trial", "replicate"):
             tags = run.data.tags
+            if only is not None and tags[TRIAL] != str(only):
+                continue
             state = tags.get(STATE)
             if run.info.status not in ("FINISHED", "FAILED", "KILLED"):
                 state = "killed"
                 self._end(run.info.run_id, state, "the search was interrupted")
             facts = {key: value for key, value in tags.items() if key.startswith("fact.")}
-            self._trials[int(tags[TRIAL])] = _TrialRun(run.info.run_id, dict(run.data.params), state, facts=facts)
+            inputs = bool(run.inputs is not None and run.inputs.dataset_inputs)
+            self._trials[int(tags[TRIAL])] = _TrialRun(
+                run.info.run_id, dict(run.data.params), state, facts=facts, inputs=inputs
+            )
 
     def _log_new_params(
         self, run_id: str, params: Mapping[str, str], known: dict[str, str], tags: Mapping[str, str]

@@ -102,10 +102,10 @@ def check_tracking(uri: str, timeout: float = 5.0) -> None:
         module = driver or _DRIVERS[scheme]
         if importlib.util.find_spec(module) is None:
             raise TrackingUnreachableError(
-                f"tracking.uri={_hide_password(uri)} needs the package '{module}', which is not installed"
+                f"tracking.uri={hide_password(uri)} needs the package '{module}', which is not installed"
             )
         address = (parts.hostname or "localhost", parts.port or _PORTS[scheme])
-        _within(timeout, _hide_password(uri), lambda: socket.create_connection(address, timeout).close())
+        _within(timeout, hide_password(uri), lambda: socket.create_connection(address, timeout).close())
 
 
 def sqlite_path(uri: str) -> Path:
@@ -175,6 +175,7 @@ def _within(timeout: float, uri: str, attempt: Callable[[], None]) -> None:
         ) from failure[0]
 
 
-def _hide_password(uri: str) -> str:
+def hide_password(uri: str) -> str:
+    """`uri` as it may be shown."""
     parts = urlsplit(uri)
     return uri.replace(f":{parts.password}@", ":***@") if parts.password else uri

@@ -31,6 +31,11 @@ def system_facts() -> dict[str, str]:
     return facts
 
 
+def machine_tags() -> dict[str, str]:
+    """`system_facts` as tags of a run."""
+    return {f"system.{key}": value for key, value in system_facts().items()}
+
+
 def git_commit() -> str | None:
     """The commit that this package runs from, with `-dirty` if files differ; None outside a checkout."""
     package = str(Path(__file__).resolve().parents[1])
@@ -44,7 +49,7 @@ def git_commit() -> str | None:
 def source_tags() -> dict[str, str]:
     """Who ran which program at which commit, as MLflow's own tags, for its columns User, Source and Version."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    program = spec.name if spec is not None else Path(sys.argv[0]).name
+    program = spec.name.removesuffix(".__main__") if spec is not None else Path(sys.argv[0]).name
     tags = {"mlflow.source.type": "LOCAL", "mlflow.source.name": program}
     try:
         tags["mlflow.user"] = getpass.getuser()
