@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ambient_ray.errors import UserError
@@ -88,37 +88,48 @@ def _list(client: MlflowClient, reference: str) -> None:
 
 
 def version_table(client: MlflowClient, name: str) -> Table:
-    """All versions of a model, newest first: aliases, configuration, both objectives with their intervals, promotion."""
+    """All versions of a model, newest first: aliases, configuration, both objectives with intervals, promotion."""
     from rich.table import Table
 
-    from ambient_ray.tracking.aliases import BEGUN, STATE, aliases
+    from ambient_ray.tracking.aliases import aliases
     from ambient_ray.tracking.promotion import Evidence
     from ambient_ray.tracking.versions import versions
 
     held: dict[int, list[str]] = {}
     for alias, version in sorted(aliases(client, name).items()):
         held.setdefault(version, []).append(f"@{alias}")
+    found = sorted(versions(client, name), key=lambda one: -int(one.version))
+    known = {int(one.version): Evidence.read(one.tags) for one in found}
+    named = {evidence.objectives for evidence in known.values() if evidence is not None}
+    scores = named.pop() if len(named) == 1 else ("fidelity", "memorization")  # of several kinds: named in each cell
     table = Table(title=f"Versions of {name}", title_justify="left")
-    for column in ("version", "aliases", "arm", "configuration", "fidelity", "memorization", "evidence", "promoted"):
+    for column in ("version", "aliases", "arm", "configuration", *scores, "evidence", "promoted"):
         table.add_column(column, justify="right" if column == "version" else "left", overflow="fold")
-    for one in sorted(versions(client, name), key=lambda one: -int(one.version)):
-        tags, evidence = one.tags, Evidence.read(one.tags)
-        figures = ["", ""]
-        known = "none"
+    for one in found:
+        evidence = known[int(one.version)]
+        figures, carried = ["", ""], "none"
         if evidence is not None:
-            first, second = evidence.objectives
-            figures = [f"{first} {evidence.fidelity.text('.3g')}", f"{second} {evidence.memorization.text()}"]
-            known = f"{len(evidence.seeds)} fresh seeds" if evidence.confirmed else "one run"
-        promoted = ""
-        if "promoted.at" in tags:
-            promoted = f"{tags['promoted.at'][:10]} by {tags.get('promoted.by', 'unknown')}: {tags['promoted.reason']}"
-            promoted += " (without evidence)" if tags.get("promoted.evidence") == "none" else ""
-            promoted += " (begun, not finished: promote it again)" if tags.get(STATE) == BEGUN else ""
-        seen = f", {int(tags['images_seen']):,} images" if "images_seen" in tags else ""
-        what = f"{tags.get('evidence.configuration', '')}{seen}"
-        arm = tags.get("ambient_ray.arm", "")
-        table.add_row(one.version, "\n".join(held.get(int(one.version), [])), arm, what, *figures, known, promoted)
+            figures = [evidence.fidelity.text(".3g"), evidence.memorization.text()]
+            if evidence.objectives != scores:
+                figures = [f"{key} {text}" for key, text in zip(evidence.objectives, figures, strict=True)]
+            carried = f"{len(evidence.seeds)} fresh seeds" if evidence.confirmed else "one run"
+        seen = f", {int(one.tags['images_seen']):,} images" if "images_seen" in one.tags else ""
+        what = f"{one.tags.get('evidence.configuration', '')}{seen}"
+        holds = "\n".join(held.get(int(one.version), []))
+        arm = one.tags.get("ambient_ray.arm", "")
+        table.add_row(str(one.version), holds, arm, what, *figures, carried, _promoted(one.tags))
     return table
+
+
+def _promoted(tags: Mapping[str, str]) -> str:
+    """`2026-05-01 by ann: her reason`, and whether it lacks evidence or its end."""
+    from ambient_ray.tracking.aliases import BEGUN, STATE
+
+    if "promoted.at" not in tags:
+        return ""
+    text = f"{tags['promoted.at'][:10]} by {tags.get('promoted.by', 'unknown')}: {tags.get('promoted.reason', '')}"
+    text += " (without evidence)" if tags.get("promoted.evidence") == "none" else ""
+    return text + (" (begun, not finished: promote it again)" if tags.get(STATE) == BEGUN else "")
 
 
 def _check(args: argparse.Namespace) -> None:

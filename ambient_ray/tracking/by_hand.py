@@ -1,4 +1,4 @@
-"""Promotion by people: which version is meant, are its files unchanged, does its evidence carry it, who decided and why."""
+"""Promotion by people: which version is meant, are its files unchanged, does its evidence carry it, who and why."""
 
 from __future__ import annotations
 
@@ -110,7 +110,9 @@ def find(client: MlflowClient, reference: str, number: int | None = None) -> Mod
         if given and not given.isdigit():
             raise ModelNotFoundError(f"{reference}: '{given}' is no version number; an alias is written {name}@{given}")
         if given and number is not None and int(given) != number:
-            raise ModelNotFoundError(f"{reference} names version {given}, and --version says {number}: give one of them")
+            raise ModelNotFoundError(
+                f"{reference} names version {given}, and --version says {number}: give one of them"
+            )
         number = int(given) if given else number
     elif number is not None:
         raise ModelNotFoundError(f"{reference} names a version by its alias: leave --version out")
@@ -131,7 +133,10 @@ def find(client: MlflowClient, reference: str, number: int | None = None) -> Mod
 
 
 def check_files(version: ModelVersion, tracking_uri: str) -> None:
-    """Raise ModelChangedError unless the version's files are those that were registered; ModelUnloadableError without."""
+    """Raise ModelChangedError unless the version's files are those that were registered.
+
+    Also ModelUnloadableError where they cannot be read, PromotionRefusedError where nothing was recorded of them.
+    """
     name = f"models:/{version.name}/{version.version}"
     if WEIGHTS_HASH not in version.tags:
         raise PromotionRefusedError(f"{name} was not registered by ambient-ray: no hash says what its files were")
@@ -177,8 +182,8 @@ def _carried(client: MlflowClient, chosen: ModelVersion, holder: int | None) -> 
     decision = promotion(evidence, Evidence.read(client.get_model_version(chosen.name, str(holder)).tags))
     if not decision.moves:
         raise PromotionRefusedError(
-            f"{name} is not shown to be better than the champion, version {holder} ({decision.why}): leave the champion,"
-            f" {otherwise}"
+            f"{name} is not shown to be better than the champion, version {holder} ({decision.why}): leave the"
+            f" champion, {otherwise}"
         )
     return decision.why
 
