@@ -244,15 +244,13 @@ class StudyRuns:
     @write.register
     def _(self, event: events.ModelsFound) -> None:
         model = event.model or self.study
-        commit = self.client.get_run(self.run_id).data.tags.get("mlflow.source.git.commit", "")
         entries = []
         for found in event.models:
             trial = self._trial(found.number)
             started = trial.started or events.TrialStarted(found.number, "", trial.params)
-            entries.append(entry_of(event, found, self._started, started, run_id=trial.run_id, commit=commit))
+            entries.append(entry_of(event, found, self._started, started, run_id=trial.run_id))
         registration = register_models(self.client, model, entries)
-        for key, value in told(model, registration).items():
-            self.client.set_tag(self.run_id, key, value)
+        self._log_new_params(self.run_id, {}, {}, told(model, registration))
         if not event.registration.cancelled():
             event.registration.set_result(registration)
 
