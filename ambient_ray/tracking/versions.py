@@ -171,15 +171,13 @@ def _logged(
 
     One that was uploaded before the search died is taken; one whose upload was interrupted is marked as failed.
     """
-    from mlflow.entities import LoggedModelOutput
-
     name = _model_name(model)
     earlier = client.search_logged_models(
         [run.info.experiment_id], f"source_run_id = '{run.info.run_id}' AND tags.`{WEIGHTS_HASH}` = '{digest}'"
     )
     for logged in earlier:
         if logged.name == name and logged.status == "READY":
-            return logged
+            return _output(client, run, logged, images_seen)
         if logged.status == "PENDING":
             client.finalize_logged_model(logged.model_id, "FAILED")
     logged = client.create_logged_model(
@@ -200,8 +198,17 @@ def _logged(
     except BaseException:
         client.finalize_logged_model(logged.model_id, "FAILED")
         raise
-    client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=images_seen)])
-    return client.finalize_logged_model(logged.model_id, "READY")
+    return _output(client, run, client.finalize_logged_model(logged.model_id, "READY"), images_seen)
+
+
+def _output(client: MlflowClient, run: Run, logged: LoggedModel, images_seen: int) -> LoggedModel:
+    """Make the model an output of its run, if it is none; a model that is not whole never is."""
+    from mlflow.entities import LoggedModelOutput
+
+    known = () if run.outputs is None else run.outputs.model_outputs
+    if all(output.model_id != logged.model_id for output in known):
+        client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=images_seen)])
+    return logged
 
 
 def _link(client: MlflowClient, model_id: str, model: str, version: int) -> None:
