@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 SQLITE = "sqlite:///"
 _DATABASE_SUFFIXES = {".db", ".sqlite", ".sqlite3"}
-_DRIVERS = {"postgresql": "psycopg2", "mysql": "MySQLdb", "mssql": "pyodbc"}
+# Python packages that speak to a database, the preferred first. What SQLAlchemy takes for a scheme alone depends on its
+# version: psycopg2 until 2.0, psycopg from 2.1 on.
+_DRIVERS = {"postgresql": ("psycopg2", "psycopg"), "mysql": ("MySQLdb", "pymysql"), "mssql": ("pyodbc",)}
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
@@ -62,8 +64,13 @@ def resolve_store(uri: str | None, output_dir: Path | str) -> TrackingStore:
 
 
 def absolute_uri(uri: str) -> str:
-    """`uri` with its relative SQLite path made absolute. Raises TrackingUriError as `resolve_store` says."""
-    scheme = urlsplit(uri).scheme.split("+")[0]
+    """`uri` with its relative SQLite path made absolute, and PostgreSQL's with the driver that is installed.
+
+    Raises TrackingUriError as `resolve_store` says.
+    """
+    scheme, _, driver = urlsplit(uri).scheme.partition("+")
+    if scheme == "postgresql" and not driver and (installed := _installed(scheme)):
+        return f"{scheme}+{installed}{uri.removeprefix(scheme)}"
     if scheme in ("http", "https", *_DRIVERS):
         return uri
     if scheme == "sqlite":
@@ -99,7 +106,7 @@ def check_tracking(uri: str, timeout: float = 5.0) -> None:
     elif scheme in ("http", "https"):
         _within(timeout, hide_password(uri), lambda: ask_server(uri, timeout))
     else:
-        module = driver or _DRIVERS[scheme]
+        module = driver or _installed(scheme) or _DRIVERS[scheme][0]
         if importlib.util.find_spec(module) is None:
             raise TrackingUnreachableError(
                 f"tracking.uri={hide_password(uri)} needs the package '{module}', which is not installed"
@@ -165,6 +172,10 @@ def _within(timeout: float, uri: str, attempt: Callable[[], None]) -> None:
             f"nothing answers at tracking.uri={uri} within {timeout:g} s ({reason}): "
             "start the server, correct the address, or leave tracking.uri out to write to a local file"
         ) from failure[0]
+
+
+def _installed(scheme: str) -> str | None:
+    return next((name for name in _DRIVERS[scheme] if importlib.util.find_spec(name) is not None), None)
 
 
 def hide_password(uri: str) -> str:

@@ -25,6 +25,7 @@ from ambient_ray.tracking import (
     check_tracking,
     resolve_store,
 )
+from ambient_ray.tracking.store import absolute_uri
 
 
 def test_the_default_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,6 +39,19 @@ def test_the_default_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_relative_database_is_made_absolute(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert resolve_store(uri, "outputs").uri == f"sqlite:///{tmp_path}/runs/a.db"
+
+
+def test_postgresql_is_spoken_to_by_the_driver_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLAlchemy 2.1 takes psycopg for `postgresql:`, 2.0 took psycopg2, and neither looks which is there."""
+    there = {"psycopg"}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in there else None)
+    assert absolute_uri("postgresql://u@db/mlflow") == "postgresql+psycopg://u@db/mlflow"
+    there.add("psycopg2")
+    assert absolute_uri("postgresql://u@db/mlflow") == "postgresql+psycopg2://u@db/mlflow"
+    assert absolute_uri("postgresql+psycopg://u@db/mlflow") == "postgresql+psycopg://u@db/mlflow"
+    there.clear()
+    with pytest.raises(TrackingUnreachableError, match=r"u:\*\*\*@db/mlflow needs the package 'psycopg2'"):
+        check_tracking(absolute_uri("postgresql://u:secret@db/mlflow"))
 
 
 def test_a_server_decides_where_artifacts_lie(tmp_path: Path) -> None:
