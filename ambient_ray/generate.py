@@ -38,8 +38,10 @@ def generate(args: argparse.Namespace) -> None:
     _check(args)
     for folder in {args.to, args.grid and args.grid.parent} - {None}:
         _make_folder(folder)
-    from ambient_ray.tracking import load_model  # seconds: torch, and MLflow for a registered model
+    from ambient_ray.tracking import catch_up, load_model  # seconds: torch, and MLflow for a registered model
 
+    for line in catch_up(args.tracking_uri) if str(args.model).startswith(("models:", "runs:")) else ():
+        print(line, file=sys.stderr)
     model = load_model(args.model, tracking_uri=args.tracking_uri, device=args.device)
     try:
         images = model.sample(args.n, seed=args.seed, labels=args.label)

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ambient_ray.reporting.study_figures import StudyView, draw_study, samples_thumbnail
 from synthetic import OBJECTIVES, RUNGS, rung_of, wide_space
 from tracked import record
 
 from ambient_ray.evaluation import partial_copies
+from ambient_ray.reporting.study_figures import StudyView, draw_study, samples_thumbnail
 from ambient_ray.tracking import StudyRecorder, resolve_store
 from ambient_ray.tracking.events import RungScored, StudyStarted, TrialStarted
 from ambient_ray.tracking.rung_record import RungScores

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from ambient_ray.diffusion import build_backbone
 from ambient_ray.generate import main
 from ambient_ray.tracking import load_model
+from ambient_ray.tracking.bundle import write_generator
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,16 @@ def test_an_unknown_model_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["models:/faces@champion", "--to", str(tmp_path), "--tracking-uri", f"sqlite:///{tmp_path}/no.db"]) == 2
     assert "there is no MLflow database" in capsys.readouterr().err
     assert not (tmp_path / "no.db").exists()
+
+
+def test_a_changed_model_is_told(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = write_generator(checkpoint, tmp_path / "model")
+    assert main([str(model), "--n", "1", "--to", str(tmp_path / "images")]) == 0
+    (model / "network" / "config.json").write_text("{}")
+    capsys.readouterr()
+    assert main([str(model), "--n", "1", "--to", str(tmp_path / "images")]) == 2
+    error = capsys.readouterr().err
+    assert "network/config.json was changed after the model was registered" in error and error.count("\n") == 1
 
 
 def test_help_does_not_wait_for_torch() -> None:

@@ -1,5 +1,6 @@
 """Every command in the README is one that this version takes."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -37,6 +38,12 @@ def test_command(command):
         from ambient_ray.generate import parser
 
         assert parser().parse_args(words[3:]).n == 64
+    elif words[:3] == ["mlflow", "models", "serve"]:
+        from mlflow.models.cli import commands
+
+        commands.commands["serve"].make_context("serve", words[3:])
+    elif words[0] == "curl":
+        assert words[1].endswith("/invocations") and json.loads(words[3])["dataframe_split"]["columns"] == ["seed"]
     else:
         assert command == 'eval "$(ambient-search --shell-completion install=bash)"'
 

@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ambient_ray.interval import Interval
-from ambient_ray.reporting.comparison import percent
-from ambient_ray.reporting.verdict import Match, Verdict, matches, memorization
+from ambient_ray.reporting.tables import Table as Content
+from ambient_ray.reporting.tables import confirmed_table, front_table, match_table
+from ambient_ray.reporting.verdict import Verdict, matches
+from ambient_ray.reporting.volume import bounds
 from ambient_ray.tracking import Registration
-from ambient_ray.tuning.confirmation import Confirmed
-from ambient_ray.tuning.records import Candidate, Landscape, Objectives, TrialRecord
+from ambient_ray.tuning.records import Landscape, Objectives, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -31,119 +31,14 @@ class Registered:
     problem: str = ""
 
 
-def front_table(land: Landscape, objectives: Objectives, champion: Candidate | None) -> Table:
-    """The front, best fidelity first, with 95 % intervals of memorization and the champion marked."""
-    table = Table(title="Pareto front: fidelity against memorization, both lower is better", title_justify="left")
-    for name in (
-        "",
-        "trial",
-        "configuration",
-        "images seen",
-        objectives.fidelity,
-        objectives.memorization,
-        "95 % interval",
-    ):
-        table.add_column(name, justify="right" if name not in {"", "configuration"} else "left")
-    for candidate in land.front:
-        scores = candidate.rung.scores
-        low, high = (scores.get(f"{objectives.memorization}_{end}") for end in ("low", "high"))
-        table.add_row(
-            "champion" if candidate == champion else "",
-            str(candidate.trial.number),
-            candidate.trial.label,
-            f"{candidate.rung.images_seen:,}",
-            f"{candidate.fidelity:.4g}",
-            f"{candidate.memorization:.3f}",
-            "" if low is None or high is None else f"[{low:.3f}, {high:.3f}]",
-        )
+def rich_table(content: Content) -> Table:
+    """A table of the report as the terminal shows it."""
+    table = Table(title=content.caption, title_justify="left")
+    for column in content.columns:
+        table.add_column(column.name, justify="right" if column.number else "left")
+    for row in content.rows:
+        table.add_row(*row)
     return table
-
-
-def match_table(found: Sequence[Match], objectives: Objectives, tolerance: float) -> Table:
-    """DDPM's stops, each beside the least copying Ambient candidate at no worse a fidelity."""
-    title = f"The search's runs at the fidelity of each DDPM stop (within {percent(tolerance)})"
-    table = Table(title=title, title_justify="left")
-    for name in ("DDPM stopped at", objectives.fidelity, objectives.memorization):
-        table.add_column(name, justify="right")
-    table.add_column("least copying Ambient candidate")
-    for name in (objectives.fidelity, objectives.memorization):
-        table.add_column(name, justify="right")
-    table.add_column("Ambient copies")
-    for match in found:
-        ambient = match.ambient
-        where = f"{ambient.trial.label}, {ambient.rung.images_seen:,}" if ambient else "none comes as near"
-        scores = (f"{ambient.fidelity:.3g}", memorization(ambient, objectives)) if ambient else ("", "")
-        stop = (f"{match.ddpm.rung.images_seen:,}", f"{match.ddpm.fidelity:.3g}", memorization(match.ddpm, objectives))
-        table.add_row(*stop, where, *scores, match.word)
-    return table
-
-
-def confirmed_table(found: Sequence[Confirmed], objectives: Objectives, champion: Candidate | None) -> Table:
-    """What was trained again on fresh seeds, the least copying first: both means with their 95 % intervals.
-
-    Configurations at the rung that they were to be confirmed at, and DDPM at all of its stops, which compete.
-    """
-    table = Table(title="Confirmed on fresh training seeds: means and 95 % intervals", title_justify="left")
-    for name in ("", "trial", "configuration", "images seen", objectives.fidelity, objectives.memorization, "seeds"):
-        table.add_column(name, justify="right" if name not in {"", "configuration", "seeds"} else "left")
-    for point in sorted((p for p in found if p.planned), key=lambda p: (p.memorization, p.fidelity)):
-        lost = [f"{n} {word}" for n, word in ((point.diverged, "diverged"), (point.failed, "failed")) if n]
-        table.add_row(
-            "champion" if point.original == champion else "",
-            str(point.original.trial.number),
-            point.original.trial.label,
-            f"{point.original.rung.images_seen:,}",
-            _padded(point.of_fidelity, ".3g"),
-            _padded(point.of_memorization, ".3f"),
-            "; ".join([", ".join(map(str, point.seeds)), *lost]),
-        )
-    return table
-
-
-def _padded(interval: Interval, form: str) -> str:
-    return interval.text(form) if interval.low is not None else f"{interval.text(form)} (no interval)"
-
-
-def bounds(land: Landscape, objectives: Objectives, delta: float) -> str:
-    """What bounds the hypervolume, in words: `fd_classifier 9.2 (twice DDPM's best) and f_mem 1`.
-
-    Args:
-        land: with the study's reference.
-        objectives: the names of the two scores.
-        delta: of the study: fidelity worse than (1 + delta) times DDPM's best is of no use.
-    """
-    if land.reference is None:
-        return ""
-    whose = "DDPM's" if any(c.trial.arm == "ddpm" for c in land.candidates) else "the first trial's"
-    times = "twice" if delta == 1 else f"{1 + delta:g} times"
-    fidelity, copied = land.reference
-    return f"{objectives.fidelity} {fidelity:.4g} ({times} {whose} best) and {objectives.memorization} {copied:g}"
-
-
-def draw_front(land: Landscape, objectives: Objectives, champion: Candidate | None, path: Path) -> Path | None:
-    """The plane of the two objectives as a PNG: all candidates, the front, DDPM's path; None without candidates."""
-    if not land.candidates:
-        return None
-    from ambient_ray.reporting.front import FrontPoint, front_figure
-
-    front = {(c.trial.number, c.rung.rung) for c in land.front}
-    points = [
-        FrontPoint(
-            fidelity=c.fidelity,
-            memorization=c.memorization,
-            low=c.rung.scores.get(f"{objectives.memorization}_low"),
-            high=c.rung.scores.get(f"{objectives.memorization}_high"),
-            arm=c.trial.arm,
-            trial=c.trial.number,
-            images_seen=c.rung.images_seen,
-            on_front=(c.trial.number, c.rung.rung) in front,
-            champion=c == champion,
-        )
-        for c in land.candidates
-    ]
-    null = land.candidates[0].rung.scores.get(f"{objectives.memorization}_heldout")
-    names = {"fidelity": objectives.fidelity, "memorization": objectives.memorization}
-    return front_figure(points, path, **names, null=null)
 
 
 def load_lines(tracking_uri: str, model: str) -> str:
@@ -222,11 +117,11 @@ def print_closing(
         failed: replicas that failed (`confirmation.failed_replicas`); each is named with its reason.
     """
     if land.front:
-        console.print(front_table(land, objectives, verdict.champion))
+        console.print(rich_table(front_table(land, objectives, verdict.champion)))
     if found := matches(land, objectives, tolerance):
-        console.print(match_table(found, objectives, tolerance))
+        console.print(rich_table(match_table(found, objectives, tolerance)))
     if verdict.confirmed:
-        console.print(confirmed_table(verdict.confirmed, objectives, verdict.champion))
+        console.print(rich_table(confirmed_table(verdict.confirmed, objectives, verdict.champion)))
     for replica in failed:
         console.print(
             Text(

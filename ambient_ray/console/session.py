@@ -3,13 +3,16 @@
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
 
+from ambient_ray.reporting.front import draw_front
 from ambient_ray.reporting.study_figures import StudyView
+from ambient_ray.reporting.study_view import key_of
 from ambient_ray.reporting.verdict import conclude
-from ambient_ray.tracking import StudyRecorder
+from ambient_ray.tracking import SPOOL, StudyRecorder
 from ambient_ray.tuning.budget import Budget
 from ambient_ray.tuning.confirmation import candidates_to_confirm, failed_replicas, replicas_to_begin
 from ambient_ray.tuning.emm import memorized_sizes
@@ -17,7 +20,7 @@ from ambient_ray.tuning.running.run import SearchPlan, run_search, start_ray, tr
 from ambient_ray.tuning.space import Space
 
 from .checks import augmentation
-from .closing import draw_front, print_closing
+from .closing import print_closing
 from .configuration import Configuration
 from .estimate import print_estimate, replicas_planned
 from .images import publish_subset
@@ -93,7 +96,8 @@ def announce(prepared: Prepared) -> None:
 
 def search(prepared: Prepared) -> int:
     """Run the search to its end, confirm its best and report. Returns the exit code: 0, or 130 after Ctrl-C."""
-    config, console, recorder = prepared.config, terminal(), StudyRecorder(prepared.store)
+    config, console = prepared.config, terminal()
+    recorder = StudyRecorder(prepared.store, spool=config.folder / SPOOL)
     publish_subset(config, prepared.images, prepared.subsets)
     finished, registration = False, None
     try:
@@ -101,7 +105,8 @@ def search(prepared: Prepared) -> int:
         finished = _run_trials(prepared, recorder, figures, console)
         land, trials = prepared.study.landscape(), prepared.study.trials()
         verdict = conclude(land, trials, prepared.objectives, prepared.rule)
-        figure = draw_front(land, prepared.objectives, verdict.champion, config.folder / "front.png")
+        shown = None if verdict.champion is None else key_of(verdict.champion)
+        figure = draw_front(replace(_view(prepared), champion=shown), config.folder / "front.png")
         if finished:
             figures.draw(verdict.champion, running=False)
             registration = record_conclusion(prepared, recorder, land, verdict)
@@ -143,6 +148,7 @@ def _run_trials(prepared: Prepared, recorder: StudyRecorder, figures: LiveFigure
     config, study = prepared.config, prepared.study
     progress = Progress(study, config.trials, tuple(config.trial.rungs), prepared.objectives, console)
     try:
+        recorder.tell_state(progress.say)
         with progress:
             progress.say("starting Ray")
             start_ray(config.address, cores(), _data_bytes(prepared))
@@ -163,6 +169,7 @@ def _run_trials(prepared: Prepared, recorder: StudyRecorder, figures: LiveFigure
     except KeyboardInterrupt:
         return False
     finally:
+        recorder.tell_state(None)
         ray.shutdown()
     return True
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from ambient_ray.tracking.figures import BLUE, GREEN, GREY, SKY, VERMILLION
 
+from .study_view import StudyView, key_of
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -81,6 +83,32 @@ def front_figure(
     axes.legend(fontsize=8, framealpha=0.85, edgecolor="none", loc="upper right")
     figure.savefig(path)
     return path
+
+
+def draw_front(view: StudyView, path: Path) -> Path | None:
+    """Write the plane of a study as a PNG; None before there is a candidate."""
+    if not view.candidates:
+        return None
+    name = view.objectives.memorization
+    front = {key_of(c) for c in view.front}
+    points = [
+        FrontPoint(
+            c.fidelity, c.memorization, c.rung.scores.get(f"{name}_low"), c.rung.scores.get(f"{name}_high"),
+            images_seen=c.rung.images_seen, trial=c.trial.number, arm=c.trial.arm, on_front=key_of(c) in front,
+            champion=key_of(c) == view.champion,
+        )
+        for c in view.candidates
+    ]  # fmt: skip
+    return front_figure(
+        points, path, fidelity=view.objectives.fidelity, memorization=name, null=heldout_null(view),
+        title=f"Fidelity against memorization{view.unfinished}",
+    )  # fmt: skip
+
+
+def heldout_null(view: StudyView) -> float | None:
+    """The memorization score of held-out real images, which cannot have been copied; None where nobody measured it."""
+    key = f"{view.objectives.memorization}_heldout"
+    return next((c.rung.scores[key] for c in view.candidates if key in c.rung.scores), None)
 
 
 def _limits(axes: Axes, points: Sequence[FrontPoint], null: float | None) -> None:

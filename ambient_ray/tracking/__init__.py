@@ -9,10 +9,11 @@ from .recorder import StudyRecorder
 from .registry import NotRegisteredError, Registration, register_models
 from .server import TrackingRefusedError
 from .store import TrackingStore, TrackingUnreachableError, TrackingUriError, check_tracking, resolve_store
-from .upload import Uploaded, upload_spool, upload_spools
+from .upload import SPOOL, Uploaded, catch_up, upload_spool, upload_spools
 from .writer import TrackingFailedError
 
 __all__ = [
+    "SPOOL",
     "DatasetFacts",
     "Evidence",
     "FoundModel",
@@ -30,6 +31,7 @@ __all__ = [
     "TrackingUriError",
     "Uploaded",
     "WaitingError",
+    "catch_up",
     "check_tracking",
     "load_model",
     "register_models",

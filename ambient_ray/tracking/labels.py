@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 STUDY, KIND, TRIAL, ARM, STATE, REASON, REPLICA_OF = (
     f"ambient_ray.{key}" for key in ("study", "kind", "trial", "arm", "state", "reason", "replica_of")
 )
+# Of the study's run: the names of its two scores, and of the parameters that it varies, as JSON.
+OBJECTIVES, SEARCHED = "ambient_ray.objectives", "ambient_ray.searched"
 # A trial that the judge stopped has done all that was asked of it: FINISHED, and the tag says `stopped`.
 STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 OVER = frozenset({"finished", "stopped", "failed"})  # a killed trial is taken up again
@@ -28,8 +30,8 @@ _TAG_LENGTH = 8000
 def trial_name(number: int, arm: str, params: Mapping[str, Any], parent: int | None = None) -> str:
     """`DDPM · trial 0`, `0.47 noisy .30 · trial 12`: the arm, sigma_tn and the noisy ratio, then the number.
 
-    A replica is `0.47 noisy .30 · trial 12 again, seed 3 (replica 17)`. sigma_tn, noisy_ratio and seed are looked up
-    by the last part of dotted keys.
+    A replica is `seed 3 · 0.47 noisy .30 · trial 12 again (replica 17)`: MLflow's nested table cuts names off at about
+    ten characters. sigma_tn, noisy_ratio and seed are looked up by the last part of dotted keys.
     """
     short = {key.rpartition(".")[2]: value for key, value in params.items()}
     what = {"ddpm": "DDPM", "ambient": "Ambient", "rival": "Rival"}.get(arm, arm)
@@ -40,8 +42,8 @@ def trial_name(number: int, arm: str, params: Mapping[str, Any], parent: int | N
             what += f" noisy {ratio:.2f}".replace(" 0.", " .")
     if parent is None:
         return f"{what} · trial {number}"
-    seed = f", seed {short['seed']}" if "seed" in short else ""
-    return f"{what} · trial {parent} again{seed} (replica {number})"
+    seed = f"seed {short['seed']} · " if "seed" in short else ""
+    return f"{seed}{what} · trial {parent} again (replica {number})"
 
 
 def flat_params(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -73,6 +75,11 @@ def rung_metrics(scored: RungScores) -> dict[str, float]:
     cost = {"seconds": scored.seconds or None, SPEED: values.pop(SPEED, None)}
     system = {f"{SYSTEM}{key}": value for key, value in cost.items() if value is not None}
     return values | system | {IMAGES_SEEN: float(scored.images_seen), "rung": float(scored.rung)}
+
+
+def question_tags(objectives: tuple[str, str] | None, searched: Sequence[str]) -> dict[str, str]:
+    """What a study asks, for whoever reads it back; empty without objectives."""
+    return {} if objectives is None else text_tags({OBJECTIVES: list(objectives), SEARCHED: list(searched)})
 
 
 def text_tags(tags: Mapping[str, Any]) -> dict[str, str]:

@@ -13,16 +13,15 @@ from ambient_ray.errors import UserError
 from .bundle import write_generator
 from .checkpoint import CheckpointUnreadableError
 from .integrity import FILES_TAG, model_root, verify_model
+from .location import existing_store
 from .standalone.load import load
-from .store import SQLITE, absolute_uri, check_tracking, open_client, sqlite_path
+from .store import open_client
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
     from .standalone.generator import Generator
-
-DEFAULT_STORE = Path("outputs") / "mlflow.db"
 
 
 class ModelNotFoundError(UserError):
@@ -42,41 +41,19 @@ def load_model(uri: str | Path, *, tracking_uri: str | None = None, device: str 
     registry is; by default what mlflow.set_tracking_uri or MLFLOW_TRACKING_URI says, else `./outputs/mlflow.db` if
     it exists.
     device: by default a GPU if there is one. Raises ModelNotFoundError, ModelChangedError, ModelUnloadableError,
-    TrackingUnreachableError.
+    StoreNotFoundError, TrackingUnreachableError.
     """
     name = str(uri)
     recorded = None
     if urlsplit(name).scheme not in ("models", "runs"):
         folder = _local_folder(name)
     else:
-        folder, recorded = _download(name, _registry_uri(tracking_uri))
+        folder, recorded = _download(name, existing_store(tracking_uri))
     verify_model(folder, name=name, recorded=recorded)
     try:
         return _load_folder(folder, device)
     except (ImportError, OSError, ValueError, KeyError) as error:
         raise ModelUnloadableError(f"{name} cannot be loaded: {error}") from error
-
-
-def _registry_uri(tracking_uri: str | None) -> str:
-    chosen = tracking_uri or _users_uri()
-    if chosen is None:
-        raise ModelNotFoundError(
-            f"no tracking URI is given and {DEFAULT_STORE} does not exist here: give tracking_uri= "
-            "(--tracking-uri), or set MLFLOW_TRACKING_URI"
-        )
-    absolute = absolute_uri(chosen)
-    if absolute.startswith(SQLITE) and not sqlite_path(absolute).exists():
-        raise ModelNotFoundError(f"there is no MLflow database {sqlite_path(absolute)}")
-    check_tracking(absolute)
-    return absolute
-
-
-def _users_uri() -> str | None:
-    import mlflow
-
-    if mlflow.is_tracking_uri_set():
-        return str(mlflow.get_tracking_uri())
-    return f"{SQLITE}{DEFAULT_STORE.resolve()}" if DEFAULT_STORE.exists() else None
 
 
 def _local_folder(name: str) -> Path:

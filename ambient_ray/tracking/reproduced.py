@@ -75,5 +75,5 @@ def reproducibility_figure(pairs: Mapping[tuple[str, str], Reproduced], path: Pa
     told += f"(cosine above .6; of different latents: {null:.2f})"
     figure.suptitle(told, fontsize=10)
     figure.colorbar(shown, ax=axes, shrink=0.7)
-    figure.savefig(path)
+    figure.savefig(path, bbox_inches="tight")  # the layout does not foresee how far slanted names reach
     return path

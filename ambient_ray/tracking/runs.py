@@ -37,6 +37,7 @@ from .labels import (
     TRIAL,
     finite,
     flat_params,
+    question_tags,
     rung_metrics,
     text_tags,
     trial_name,
@@ -120,6 +121,7 @@ class StudyRuns:
         self.experiment_id = open_experiment(self.client, event.study, self._store.artifact_location)
         self._link = describe_experiment(self.client, self.experiment_id, event)
         own = text_tags(event.tags)  # with where it ran, when it comes from a spool
+        own |= question_tags(event.objectives, [*event.searched, *event.conditional])
         self._source = {key: own.get(key, value) for key, value in source_tags().items()}
         tags = {STUDY: event.study, KIND: "study", STATE: "running", **machine_tags(), **self._source, **own}
         found = self._runs("study")

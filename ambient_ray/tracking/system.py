@@ -49,7 +49,7 @@ def git_commit() -> str | None:
 def source_tags() -> dict[str, str]:
     """Who ran which program at which commit, as MLflow's own tags, for its columns User, Source and Version."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    program = spec.name if spec is not None else Path(sys.argv[0]).name
+    program = spec.name.removesuffix(".__main__") if spec is not None else Path(sys.argv[0]).name
     tags = {"mlflow.source.type": "LOCAL", "mlflow.source.name": program}
     try:
         tags["mlflow.user"] = getpass.getuser()

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 from . import events
 from .event_json import SpooledEventError
+from .location import existing_store
 from .outage import Fault, fault, reason
 from .spool import Spool, SpoolBusyError, entries, read_entry, store_of
-from .store import TrackingStore, hide_password
+from .store import SQLITE, TrackingStore, hide_password, sqlite_path
 
 if TYPE_CHECKING:
     from .runs import StudyRuns
 
-FOLDER = "spool"  # in the folder of a study
+SPOOL = "spool"  # in the folder of a study
 _TRIES = 4
 
 
@@ -66,8 +67,20 @@ def upload_spool(store: TrackingStore, folder: Path) -> Uploaded:
 
 def upload_spools(store: TrackingStore, output_dir: Path) -> list[Uploaded]:
     """`upload_spool` for each study below `output_dir` whose spool was meant for this store."""
-    found = sorted(output_dir.glob(f"*/{FOLDER}"))
+    found = sorted(output_dir.glob(f"*/{SPOOL}"))
     return [upload_spool(store, folder) for folder in found if store_of(folder) == hide_password(store.uri)]
+
+
+def catch_up(tracking_uri: str | None) -> list[str]:
+    """Upload what searches kept for this store, in `./outputs` and beside its database; what to tell the user.
+
+    What a command calls that is about to read from the store. tracking_uri: as for `existing_store`, whose errors it
+    raises.
+    """
+    uri = existing_store(tracking_uri)
+    folders = {Path("outputs").resolve()} | ({sqlite_path(uri).parent} if uri.startswith(SQLITE) else set())
+    found = [one for folder in sorted(folders) for one in upload_spools(TrackingStore(uri, None), folder)]
+    return [said for one in found for said in (one.sentence, *one.problems) if said]
 
 
 def _upload(store: TrackingStore, spool: Spool) -> Uploaded:

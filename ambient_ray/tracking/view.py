@@ -66,7 +66,7 @@ def view_state(objectives: tuple[str, str], searched: Sequence[str], conditional
         "orderByKey": f"metrics.`{fidelity}`", "orderByAsc": True,
         "startTime": "ALL", "lifecycleFilter": "Active", "modelVersionFilter": "All Runs", "datasetsFilter": [],
         "selectedColumns": columns, "columnOrder": columns,
-        "columnWidths": {column: 7 * len(column.split("`")[1]) + 40 for column in columns},  # pixels: the whole name
+        "columnWidths": {column: max(90, 7 * len(column.split("`")[1]) + 40) for column in columns},  # pixels
         "runsHiddenMode": "SHOW_ALL",
         "compareRunCharts": charts,
         "compareRunSections": [

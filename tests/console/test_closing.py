@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ambient_ray.console.closing import Registered, bounds, confirmed_table, print_closing
+from ambient_ray.console.closing import Registered, print_closing, rich_table
+from ambient_ray.reporting.tables import confirmed_table
 from ambient_ray.reporting.verdict import conclude
+from ambient_ray.reporting.volume import bounds
 from ambient_ray.tracking import Registration
 from ambient_ray.tuning.champion import Rule
 from ambient_ray.tuning.confirmation import failed_replicas
@@ -93,5 +95,5 @@ def test_one_seed_is_shown_without_an_interval():
     page = io.StringIO()
     one = [TRIALS[0], trial(2, "ddpm", (4.6, 0.4), of=0)]
     verdict = conclude(Landscape.of(one, OBJECTIVES), one, OBJECTIVES, Rule())
-    Console(file=page, width=160).print(confirmed_table(verdict.confirmed, OBJECTIVES, verdict.champion))
+    Console(file=page, width=160).print(rich_table(confirmed_table(verdict.confirmed, OBJECTIVES, verdict.champion)))
     assert "0.400 (no interval)" in page.getvalue()

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ambient_ray.console.closing import Registered, draw_front, load_lines, print_closing
+from ambient_ray.console.closing import Registered, load_lines, print_closing
 from ambient_ray.console.progress import Progress
+from ambient_ray.reporting.front import draw_front
+from ambient_ray.reporting.study_view import StudyView, key_of
 from ambient_ray.reporting.verdict import decide
 from ambient_ray.tracking import Registration
 from ambient_ray.tuning.champion import Rule
@@ -86,7 +88,9 @@ def test_on_a_terminal_the_table_names_trials_scores_and_time(study):
 def test_the_closing_names_the_answer_the_front_and_the_model(study, tmp_path):
     land = study.landscape()
     verdict = decide(land, OBJECTIVES, Rule())
-    figure = draw_front(land, OBJECTIVES, verdict.champion, tmp_path / "front.png")
+    where = key_of(verdict.champion)
+    view = StudyView("s", study.trials(), OBJECTIVES, study.reference, (1, 2), ("sigma_tn",), champion=where)
+    figure = draw_front(view, tmp_path / "front.png")
     page = io.StringIO()
     print_closing(
         Console(file=page, width=140), land, OBJECTIVES, verdict, tolerance=0.05, delta=1.0,

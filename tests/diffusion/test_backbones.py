@@ -1,10 +1,11 @@
 import copy
 
+import diffusers
 import pytest
 import torch
 from torch import nn
 
-from ambient_ray.diffusion import AmbientObjective, EDMPrecond, build_backbone, check_backbone
+from ambient_ray.diffusion import AmbientObjective, EDMPrecond, build_backbone, check_backbone, diffusers_network
 
 UNET = "ambient_ray.diffusion.backbones.UNet"
 DIT = "ambient_ray.diffusion.backbones.DiT"
@@ -212,3 +213,24 @@ def test_a_width_and_depth_of_one_are_the_network_itself_and_nonsense_is_refused
     for bad in ({"width": 0.0}, {"depth": -1.0}):
         with pytest.raises(ValueError, match="must be a multiple above 0"):
             build(**bad)
+
+
+@pytest.mark.parametrize("target", [UNET, DIT])
+def test_a_backbone_around_a_network_that_is_there(target):
+    """What diffusers builds from the named arguments takes the weights, and gives the backbone's output."""
+    torch.manual_seed(0)
+    config, image = {"_target_": target, **SMALL[target]}, {"channels": 3, "resolution": 8, "num_classes": 4}
+    mine = build_backbone(config, **image).eval()
+    for p in mine.parameters():
+        nn.init.normal_(p, std=0.1)
+    name, arguments = diffusers_network(config, **image)
+    net = getattr(diffusers, name)(**arguments).eval()
+    net.load_state_dict(mine.net.state_dict())
+    around = build_backbone(config | {"net": net}, **image)
+    assert around.net is net
+    x, c_noise, labels = torch.randn(2, 3, 8, 8), torch.tensor([-1.0, 0.5]), torch.tensor([0, 3])
+    torch.testing.assert_close(around(x, c_noise, labels), mine(x, c_noise, labels), rtol=0, atol=0)
+
+
+def test_a_network_of_ones_own_is_none_of_diffusers():
+    assert diffusers_network({"_target_": "never.installed.Net"}, channels=1, resolution=8) is None

@@ -56,7 +56,8 @@ def test_changed_code_does_not_run(model: Path, tmp_path: Path) -> None:
 
 
 def test_added_files(model: Path) -> None:
-    for harmless in ("README.md", "registered_model_meta", "notes.txt"):
+    (model / "figures").mkdir()
+    for harmless in ("README.md", "registered_model_meta", "notes.txt", "figures/front.png"):
         (model / harmless).write_text("written later")
     verify_model(model)
     code = next(model.glob("code_*"))
@@ -64,6 +65,10 @@ def test_added_files(model: Path) -> None:
     with pytest.raises(ModelChangedError, match=r"torch\.py was added"):
         verify_model(model)
     (code / "torch.py").unlink()
+    (model / "network" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"")
+    with pytest.raises(ModelChangedError, match=r"fp16\.safetensors was added"):
+        verify_model(model)
+    (model / "network" / "diffusion_pytorch_model.fp16.safetensors").unlink()
     (model / "hashes.json").unlink()
     with pytest.raises(ModelChangedError, match=r"hashes\.json cannot be read"):
         verify_model(model)

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import textwrap
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from ambient_ray.tracking import (
 )
 from ambient_ray.tracking.bundle import COPIED, weights_hash, write_generator, write_mlflow_model
 from ambient_ray.tracking.checkpoint import CheckpointUnreadableError
+from ambient_ray.tracking.location import StoreNotFoundError
 from ambient_ray.tracking.store import open_client
 
 WriteCheckpoint = Callable[..., Path]
@@ -139,7 +141,7 @@ def test_every_kind_of_uri_gives_the_same_model(
     np.testing.assert_array_equal(load_model("models:/kinds/1").sample(2, seed=5), wanted)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelNotFoundError, match="tracking"):
+    with pytest.raises(StoreNotFoundError, match="tracking"):
         load_model("models:/kinds/1")
     (tmp_path / "outputs").symlink_to(store.uri.removeprefix("sqlite:///").removesuffix("/mlflow.db"))
     np.testing.assert_array_equal(load_model("models:/kinds/1").sample(2, seed=5), wanted)
@@ -202,6 +204,8 @@ def test_the_models_folder(write_checkpoint: WriteCheckpoint, tmp_path: Path) ->
     folder = write_mlflow_model(generator, tmp_path / "model")
     names = {path.name for path in folder.rglob("*")}
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".pth", ".pyc", ".bin"))]
+    for file in (path for path in folder.rglob("*") if path.is_file()):
+        assert file.read_bytes()[:1] != b"\x80" and not zipfile.is_zipfile(file), file  # a pickle, or torch.save's
     assert {"MLmodel", "model_index.json", "hashes.json", "pyfunc_model.py", "input_example.json"} <= names
     assert [name for name in names if name.endswith(".safetensors")] == ["diffusion_pytorch_model.safetensors"]
     assert len([path for path in folder.rglob("*") if path.stat().st_size > 20_000]) == 1  # the weights are there once

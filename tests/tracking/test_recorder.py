@@ -70,10 +70,10 @@ def test_a_whole_study(store: TrackingStore, write_checkpoint: Callable[..., Pat
         "whole",
         "DDPM · trial 0",
         "0.47 noisy .30 · trial 1",
-        "0.47 noisy .30 · trial 1 again, seed 7 (replica 2)",
+        "seed 7 · 0.47 noisy .30 · trial 1 again (replica 2)",
     }
     study, ddpm = runs["whole"], runs["DDPM · trial 0"]
-    stopped, replicate = runs["0.47 noisy .30 · trial 1"], runs["0.47 noisy .30 · trial 1 again, seed 7 (replica 2)"]
+    stopped, replicate = runs["0.47 noisy .30 · trial 1"], runs["seed 7 · 0.47 noisy .30 · trial 1 again (replica 2)"]
     assert study.data.params == {
         "seed": "0",
         "trial.workers": "2",
@@ -158,7 +158,7 @@ def test_replicas_come_back_under_their_trial_and_their_means_are_written_once(s
         life(upto)
     runs = runs_of(store, "replicas")
     first = "0.47 noisy .30 · trial 0"
-    again = [f"0.47 noisy .30 · trial 0 again, seed {n} (replica {n})" for n in (1, 2)]
+    again = [f"seed {n} · 0.47 noisy .30 · trial 0 again (replica {n})" for n in (1, 2)]
     assert set(runs) == {"replicas", first, *again}
     assert {runs[name].data.tags["mlflow.parentRunId"] for name in again} == {runs[first].info.run_id}
     assert history(store, runs[again[1]], "f_mem") == [(100, 0.2)]

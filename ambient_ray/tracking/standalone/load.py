@@ -106,8 +106,8 @@ def record(root: Path) -> None:
 def changed(root: Path) -> str | None:
     """One sentence that names the file which is not what `record` saw, or None.
 
-    A file that came later is a change where the model would run it or read it: in a folder of its own. Beside
-    MLmodel people and MLflow may add files.
+    A file that came later is a change where the model would run it or read it: in code_<hash>/ and network/.
+    Elsewhere people and MLflow may add files.
     """
     if not (root / INDEX).is_file() and (root / "config.json").is_file():
         return _changed_weights(root)
@@ -120,7 +120,7 @@ def changed(root: Path) -> str | None:
             return f"{name} is missing"
         if _sha256(root / name) != digest:
             return f"{name} was changed after the model was registered: its SHA-256 is not the recorded one"
-    added = [name for name in _files(root) if "/" in name and name not in recorded]
+    added = [name for name in _files(root) if name.startswith(("code_", "network/")) and name not in recorded]
     return f"{added[0]} was added after the model was registered" if added else None
 
 

@@ -9,14 +9,13 @@ copies this code under HF_MODULES_CACHE (default ~/.cache/huggingface/modules), 
 diffusers checks no hashes: load_model, `load.py` and MLflow's pyfunc do.
 """
 
-from __future__ import annotations
-
+# Optional, and no `from __future__ import annotations`: diffusers 0.35 takes a constructor's types as they stand.
 import importlib
 import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +35,7 @@ class AmbientPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     model_cpu_offload_seq = "network"
 
-    def __init__(self, network: torch.nn.Module, ambient: dict[str, Any] | None = None) -> None:
+    def __init__(self, network: torch.nn.Module, ambient: Optional[dict[str, Any]] = None) -> None:  # noqa: UP045
         """Called by `from_pretrained`."""
         super().__init__()
         if ambient is None:
