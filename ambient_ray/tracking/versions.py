@@ -168,12 +168,10 @@ def _logged(
 
     One that was uploaded before the search died is taken; one whose upload was interrupted is marked as failed.
     """
-    from mlflow.entities import LoggedModelOutput
-
     experiment, name = run.info.experiment_id, _model_name(model)
     for earlier in _uploaded(client, run, tags[WEIGHTS_HASH]):
         if earlier.name == name and earlier.status == "READY":
-            return earlier
+            return _output(client, run, earlier, images_seen)
         if earlier.status == "PENDING":
             client.finalize_logged_model(earlier.model_id, "FAILED")
     with tempfile.TemporaryDirectory(prefix="ambient-register-") as scratch:
@@ -191,8 +189,17 @@ def _logged(
         except Exception:
             client.finalize_logged_model(logged.model_id, "FAILED")
             raise
-    client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=images_seen)])
-    return client.finalize_logged_model(logged.model_id, "READY")
+    return _output(client, run, client.finalize_logged_model(logged.model_id, "READY"), images_seen)
+
+
+def _output(client: MlflowClient, run: Run, logged: LoggedModel, images_seen: int) -> LoggedModel:
+    """Make the model an output of its run, if it is none; a model that is not whole never is."""
+    from mlflow.entities import LoggedModelOutput
+
+    known = () if run.outputs is None else run.outputs.model_outputs
+    if all(output.model_id != logged.model_id for output in known):
+        client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=images_seen)])
+    return logged
 
 
 def _uploaded(client: MlflowClient, run: Run, digest: str) -> list[LoggedModel]:

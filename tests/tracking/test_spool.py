@@ -100,7 +100,7 @@ def record(
 
 
 def contents(store: TrackingStore, study: str) -> dict:
-    """All that MLflow holds of a study, without what differs between two studies: ids and times."""
+    """All that MLflow holds of a study, without what differs between two: ids, times, the process and its load."""
     client = MlflowClient(store.uri, store.uri)
     experiment = client.get_experiment_by_name(study)
     assert experiment is not None
@@ -114,7 +114,7 @@ def contents(store: TrackingStore, study: str) -> dict:
 
     def tags(run: Run) -> dict[str, str]:
         own = {key: names.get(value, value.replace(study, "STUDY")) for key, value in run.data.tags.items()}
-        return {key: value for key, value in own.items() if key != "mlflow.user"}
+        return {key: value for key, value in own.items() if not key.startswith(("mlflow.user", "mlflow.source"))}
 
     found = {
         names[run.info.run_id]: {
@@ -125,6 +125,7 @@ def contents(store: TrackingStore, study: str) -> dict:
             "metrics": {
                 key: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, key)]
                 for key in run.data.metrics
+                if not key.startswith("system/")  # the machine's load, now and then
             },
             "files": sorted(files(run.info.run_id)),
             "models": len(run.outputs.model_outputs) if run.outputs else 0,
@@ -153,21 +154,24 @@ def quick(store: TrackingStore) -> Callable[..., StudyRecorder]:
     return lambda **more: StudyRecorder(store, backoff=(0.001, 0.01), **more)
 
 
-def test_an_answer_lost_at_any_call_changes_nothing(store: TrackingStore, quick, faulty) -> None:
-    """A call that was carried out, whose caller heard nothing: made again, it must not make anything twice."""
+def test_answers_lost_at_any_call_change_nothing(store: TrackingStore, quick, faulty) -> None:
+    """A call that was carried out, whose caller heard nothing: made again, it must not make anything twice.
+
+    Every thirteenth answer is lost, from any first one on: more calls than that no event needs.
+    """
     client = faulty(lambda number, name: None)
     with quick() as recorder:
         record(recorder, "faultless", None)
         assert recorder.close() == ()
     expected, calls = contents(store, "faultless"), client.calls
     assert calls > 25
-    for lost in range(calls):
-        client = faulty(lambda number, name, lost=lost: "answer" if number == lost else None)
+    for first in range(13):
+        client = faulty(lambda number, name, first=first: "answer" if number % 13 == first else None)
         with quick() as recorder:
-            record(recorder, f"lost {lost}", None)
+            record(recorder, f"lost {first}", None)
             assert recorder.close() == ()
-        assert client.calls > calls
-        assert differences(contents(store, f"lost {lost}"), expected) == [], f"call {lost}"
+        assert client.calls > calls + 2
+        assert differences(contents(store, f"lost {first}"), expected) == [], f"from call {first} on"
 
 
 def test_the_first_answer_of_every_method_lost(store: TrackingStore, quick, faulty, write_checkpoint) -> None:
@@ -190,6 +194,9 @@ def test_the_first_answer_of_every_method_lost(store: TrackingStore, quick, faul
     assert len(seen) > 15
     expected, found = contents(store, "with champion"), contents(store, "with faults")
     assert found["versions"] == [1] and int(found["aliases"]["champion"]) == 1
+    # When the answer to the alias' move was lost, the model is found to be the champion.
+    assert "champion already" in found["STUDY"]["tags"].pop("ambient_ray.promotion")
+    del expected["STUDY"]["tags"]["ambient_ray.promotion"]
     assert differences(found, expected) == []
 
 
