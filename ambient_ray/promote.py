@@ -37,11 +37,14 @@ def run(args: argparse.Namespace) -> None:
     _check(args)
     from mlflow.exceptions import MlflowException  # seconds
 
+    from ambient_ray.tracking import catch_up
     from ambient_ray.tracking.aliases import sentence
     from ambient_ray.tracking.location import existing_store
     from ambient_ray.tracking.store import open_client
 
     uri = existing_store(args.tracking_uri)
+    for line in catch_up(uri):
+        print(line, file=sys.stderr)
     client = open_client(uri)
     try:
         if args.list:
