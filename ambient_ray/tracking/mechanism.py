@@ -101,10 +101,10 @@ class _Scale:
         return round(self.first + (at - low) / (high - low) * (self.last - self.first), 1)
 
     def ticks(self) -> list[float]:
-        """About four round values."""
+        """Three to six round values."""
         span = self.high - self.low
-        step = 10 ** math.floor(math.log10(span / 2))
-        step *= next((k for k in (1, 2, 5) if span / (k * step) <= 5), 10)
+        step = 10.0 ** math.floor(math.log10(span))
+        step *= next(k for k in (0.1, 0.2, 0.5, 1) if span / (k * step) <= 6 or k == 1)
         return [k * step for k in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
 
 
