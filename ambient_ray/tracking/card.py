@@ -251,11 +251,14 @@ _TOLD = ("sigma_tn", "noisy_ratio", "mixing", "batch_size", "lr", "optimizer", "
 def _reproduce(origin: Origin | None) -> str:
     if origin is None or not (origin.command or origin.retrain):
         return ""
-    commands = [("the search", origin.command), ("this model alone, to rounding", origin.retrain)]
+    commands = [("the search", origin.command), ("this model alone", origin.retrain)]
     shown = "\n".join(f"{command}  # {what}" for what, command in commands if command)
     versions = ", ".join(f"{name} {version}" for name, version in origin.packages.items())
     seeds = {key: origin.training[key] for key in ("seed", "noise_seed", "latent_seed") if key in origin.training}
     lines = [f"## How to reproduce\n\n```bash\n{shown}\n```\n"]
+    if origin.retrain:
+        lines[0] += "\nThe last gives the same weights, bit for bit, on the same platform with the same versions; where"
+        lines[0] += " trials were packed (`trial.pack`), to rounding.\n"
     lines += [f"- git commit `{origin.commit}`"] if origin.commit else []
     lines += [f"- {versions}"] if versions else []
     lines += ["- seeds: " + ", ".join(f"{key} {value}" for key, value in seeds.items())] if seeds else []

@@ -1,6 +1,7 @@
 """The commands that a card gives compose to the settings that the model was trained with."""
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -32,11 +33,13 @@ def composed(text):
 @pytest.mark.parametrize("seed", [None, 3])
 def test_the_models_own_command_trains_its_configuration_up_to_its_rung(seed):
     own = {} if seed is None else {"seed": seed, "rungs": [1280, 2560, 5120]}
-    config = composed(retrain_command(SEARCH, "faces", trial(**own), 2560))
+    resolved = replace(train_settings(validate(load("search", SEARCH[1:]))), precision="bf16", compile=True)
+    config = composed(retrain_command(SEARCH, "faces", resolved, trial(**own), 2560))
     settings = train_settings(config)
     assert config.study == "faces-trial-7" and config.trials == 1 and config.confirm.top == 0
     assert settings.rungs == (1280, 2560) and config.dataset.n_train == 200
     assert (settings.sigma_tn, settings.noisy_ratio, settings.weight_decay) == (0.58, 0.375, 1e-07)
+    assert settings.precision == "bf16" and settings.compile is True, "what auto became, not auto"
     assert settings.lr == 1e-3 and settings.backbone["dropout"] == 0.25
     assert settings.seed == (0 if seed is None else 3) and settings.noise_seed == settings.latent_seed == 0
     assert one_configuration(config).fixed["sigma_tn"] == 0.58
