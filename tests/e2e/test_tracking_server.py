@@ -4,6 +4,7 @@ The blocks run as they stand, with other paths and ports. AMBIENT_OUTAGE_S=60 ma
 """
 
 import configparser
+import importlib.util
 import os
 import re
 import shutil
@@ -29,6 +30,7 @@ from ambient_ray.tracking import (
     Registration,
     RungScores,
     StudyRecorder,
+    TrackingRefusedError,
     TrackingUnreachableError,
     check_tracking,
     load_model,
@@ -90,17 +92,19 @@ class Site:
         assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def start(self) -> None:
-        """Start the server and wait until the recipe's own question is answered."""
+    def start(self, command: str = "mlflow server") -> None:
+        """Start the server and wait until it answers."""
         with self.log.open("ab") as log:
             self.server = subprocess.Popen(
-                ["bash", "-c", self.script("serve")],
+                ["bash", "-c", self.script("serve").replace("mlflow server", command)],
                 env=self.environment, cwd=self.root, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + 150
         while True:
             try:
                 check_tracking(self.uri, timeout=5)
+                return
+            except TrackingRefusedError:
                 return
             except TrackingUnreachableError:
                 assert self.server.poll() is None and time.monotonic() < deadline, self.log.read_text()[-3000:]
@@ -323,6 +327,30 @@ def test_a_backup_comes_back_and_an_upgrade_leaves_the_runs(site: Site) -> None:
     folders = (site.root / "artifacts", site.root / "backup" / "artifacts")
     stored, copied = ({path.relative_to(folder) for path in folder.rglob("*")} for folder in folders)
     assert stored == copied and stored
+
+
+@pytest.mark.skipif(importlib.util.find_spec("flask_wtf") is None, reason="mlflow[auth] is not installed")
+def test_passwords_are_asked_for_and_given(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.kill()
+    site.run("passwords")
+    site.start("mlflow server --app-name basic-auth")
+    with pytest.raises(TrackingRefusedError, match="asks for a user and a password"):
+        check_tracking(site.uri)
+    settings = dict(line.split("=", 1) for line in (site.root / "mlflow.env").read_text().splitlines())
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", settings["MLFLOW_AUTH_ADMIN_PASSWORD"])
+    from mlflow.server.auth.client import AuthServiceClient
+
+    AuthServiceClient(site.uri).create_user("searches", "long-enough-for-it")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "searches")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "long-enough-for-it")
+    check_tracking(site.uri)
+    with StudyRecorder(resolve_store(site.uri, tmp_path)) as recorder:
+        begin(recorder, "guarded")
+        record_trial(recorder, 0)
+        recorder.finish()
+        assert recorder.close() == ()
+    check_trials(site.uri, "guarded", range(1))
 
 
 def test_the_service_runs_what_the_test_runs() -> None:
