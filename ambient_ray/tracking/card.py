@@ -64,7 +64,7 @@ def description(model: str, model_id: str, tags: Mapping[str, str]) -> str:
     """
     sections = _sections(model, model_id, tags)
     more = f"The whole card is {README} among this version's artifacts."
-    for given_up in ("", "citation", "configuration", "training", "data"):
+    for given_up in ("", "citation", "training", "data", "configuration"):
         sections.pop(given_up, None)
         text = "\n\n".join([*sections.values(), *([more] if given_up else [])])
         if len(text) <= DESCRIPTION_LIMIT:
@@ -199,19 +199,20 @@ def _limits(evidence: Evidence | None, scores: Mapping[str, float]) -> str:
 
 
 def _loading(model_id: str) -> str:
-    uri = f"models:/{model_id}"
     return f"""\
 ## How to load
 
 ```python
+uri = "models:/{model_id}"
+
 from ambient_ray.tracking import load_model
-images = load_model("{uri}").sample(16, seed=0)  # uint8 [16, H, W, C]
+images = load_model(uri).sample(16, seed=0)  # uint8 [16, H, W, C]
 
-import mlflow, pandas                            # without ambient_ray
-images = mlflow.pyfunc.load_model("{uri}").predict(pandas.DataFrame({{"seed": [0, 1]}}))
+import mlflow, pandas  # without ambient_ray
+images = mlflow.pyfunc.load_model(uri).predict(pandas.DataFrame({{"seed": [0, 1]}}))
 
-from diffusers import DiffusionPipeline          # this folder is a pipeline
-pipeline = DiffusionPipeline.from_pretrained(mlflow.artifacts.download_artifacts("{uri}"), trust_remote_code=True)
+from diffusers import DiffusionPipeline  # the folder that this card lies in
+pipeline = DiffusionPipeline.from_pretrained(mlflow.artifacts.download_artifacts(uri), trust_remote_code=True)
 ```"""
 
 

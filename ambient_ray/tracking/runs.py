@@ -48,6 +48,7 @@ from .registry import register_models
 from .rung_record import write_rung
 from .store import TrackingStore, open_client
 from .system import MachineLoad, machine_tags, source_tags
+from .versions import warm_up
 from .view import COLOR, NOTE, run_color
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class StudyRuns:
         self._images: NDArray[np.uint8] | None = None
         self._dataset: DatasetInput | None = None
         self._started = events.StudyStarted("", {}, {}, None, None)
+        self._warm = False  # for the models at the end
         self.study = ""
         self.run_id = ""
         self.experiment_id = ""
@@ -195,6 +197,9 @@ class StudyRuns:
         trial = self._trial(event.number)
         self._end(trial.run_id, event.state, event.reason)
         trial.state = event.state
+        if not self._warm:
+            self._warm = True
+            warm_up()
 
     @write.register
     def _(self, event: events.TrialReplayed) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .bundle import weights_hash, write_generator, write_mlflow_model
+from .bundle import STANDALONE, weights_hash, write_generator, write_mlflow_model
 from .card import SCORES, description, model_card, write_card
 from .checkpoint import read_checkpoint
 from .integrity import FILES_TAG, files_hash
@@ -54,6 +54,22 @@ def find_version(client: MlflowClient, model: str, digest: str) -> int | None:
     """The newest version of `model` whose weights have this SHA-256, or None."""
     found = _of_weights(versions(client, model), digest)
     return None if found is None else int(found.version)
+
+
+def warm_up() -> None:
+    """Write a model and throw it away: MLflow's first one takes half a second, which nobody should wait for at the end.
+
+    It lists all installed packages once, to warn where they differ from those that a model needs.
+    """
+    import mlflow.pyfunc
+
+    with tempfile.TemporaryDirectory(prefix="ambient-register-") as scratch:
+        mlflow.pyfunc.save_model(
+            path=str(Path(scratch) / "model"),
+            python_model=str(STANDALONE / "pyfunc_model.py"),
+            pip_requirements=[f"mlflow=={mlflow.__version__}"],
+            signature=False,
+        )
 
 
 def versions(client: MlflowClient, model: str) -> list[ModelVersion]:

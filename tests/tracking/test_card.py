@@ -49,7 +49,7 @@ def test_the_card_says_what_it_is_what_it_copies_and_how_to_make_and_load_it():
         "1,797 images in all, 300 trained on, 1,497 held out", "ab" * 32, "8x8 pixels, 1 channel",
         "python -m ambient_ray.search study=faces", "python -m ambient_ray.train study=faces-trial-12", "3ddb784d",
         "seeds: seed 3, noise_seed 0, latent_seed 0", "torch 2.14.1", "no evidence of a difference.",
-        "is not decided by this tool", "2502.21278", f'load_model("models:/{ID}")',
+        "is not decided by this tool", "2502.21278", f'uri = "models:/{ID}"',
     ):  # fmt: skip
         assert said in card, said
 
