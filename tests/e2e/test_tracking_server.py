@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,42 +118,52 @@ class Site:
             self.server = None
 
 
-@pytest.fixture(scope="module")
-def database() -> Iterator[dict[str, str]]:
-    """A PostgreSQL server of our own, which asks for passwords over TCP."""
-    assert POSTGRES is not None
-    base = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # short: a socket's path has room for 107 characters
-    as_postgres = ["runuser", "-u", "postgres", "--"]
-    port = free_port()
-    environment = {
-        **os.environ,
-        "PATH": f"{POSTGRES.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "DB_PORT": str(port),
-        "DB_SOCKET": str(base),
-    }
-    shutil.chown(base, "postgres")
-    try:
+@dataclass
+class Database:
+    """A PostgreSQL server of our own."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def control(self, *what: str) -> None:
+        """What pg_ctl does, as PostgreSQL's own user."""
+        assert POSTGRES is not None
         subprocess.run(
-            [*as_postgres, POSTGRES, "--auth-local=peer", "--auth-host=scram-sha-256", "--no-sync", base / "data"],
-            check=True, capture_output=True, timeout=120, cwd=base, env=environment,
+            ["runuser", "-u", "postgres", "--", POSTGRES.parent / "pg_ctl", "-D", self.folder / "data", "-w", *what],
+            check=True, capture_output=True, timeout=120, cwd=self.folder, env=self.environment,
         )  # fmt: skip
-        options = f"-p {port} -k {base} -c listen_addresses=127.0.0.1 -c fsync=off -c log_statement=all"
-        control = [*as_postgres, str(POSTGRES.parent / "pg_ctl"), "-D", str(base / "data"), "-w", "-t", "60"]
-        started = [*control, "-l", str(base / "log"), "-o", options, "start"]
-        subprocess.run(started, check=True, capture_output=True, timeout=90, cwd=base, env=environment)
-        try:
-            yield environment
-        finally:
-            stop = [*control, "-m", "immediate", "stop"]
-            subprocess.run(stop, check=True, capture_output=True, timeout=90, cwd=base, env=environment)
-    finally:
-        shutil.rmtree(base, ignore_errors=True)
+
+    def start(self) -> None:
+        options = f"-p {self.environment['DB_PORT']} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        self.control("-l", str(self.folder / "log"), "-o", f"{options} -c log_statement=all", "start")
+
+    def stop(self) -> None:
+        self.control("-m", "immediate", "stop")
 
 
 @pytest.fixture(scope="module")
-def site(database: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def database() -> Iterator[Database]:
+    """It asks for passwords over TCP, and logs every statement."""
+    assert POSTGRES is not None
+    folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # short: a socket's path has room for 107 characters
+    shutil.chown(folder, "postgres")
+    path = f"{POSTGRES.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    found = Database(folder, {**os.environ, "PATH": path, "DB_PORT": str(free_port()), "DB_SOCKET": str(folder)})
+    try:
+        found.control("-o", "--auth-local=peer --auth-host=scram-sha-256 --no-sync", "initdb")
+        found.start()
+        try:
+            yield found
+        finally:
+            found.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def site(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     root = tmp_path_factory.mktemp("site")
-    kept = {key: value for key, value in database.items() if not key.startswith(("MLFLOW_", "PG"))}
+    kept = {key: value for key, value in database.environment.items() if not key.startswith(("MLFLOW_", "PG"))}
     own = {"MLFLOW_ROOT": str(root), "MLFLOW_PORT": str(free_port()), "MLFLOW_WORKERS": "1"}
     site = Site(root, kept | own)
     site.run("database")
@@ -242,7 +252,7 @@ def test_a_study_through_the_server_into_postgresql_and_its_model_back(site: Sit
     assert any((site.root / "artifacts").rglob("*.safetensors"))  # the server has put it where the recipe says
 
 
-def test_the_databases_password_is_in_one_file_only(site: Site, database: dict[str, str]) -> None:
+def test_the_databases_password_is_in_one_file_only(site: Site, database: Database) -> None:
     secret = (site.root / "pgpass").read_text().strip().rpartition(":")[2]
     assert len(secret) >= 32 and (site.root / "pgpass").stat().st_mode & 0o077 == 0
     commands, environments = [], []
@@ -255,7 +265,7 @@ def test_the_databases_password_is_in_one_file_only(site: Site, database: dict[s
     assert any("mlflow" in command for command in commands)
     assert not any(secret in text for text in commands + environments)
     assert secret not in site.log.read_text()
-    assert secret not in (Path(database["DB_SOCKET"]) / "log").read_text()  # which logs every statement
+    assert secret not in (database.folder / "log").read_text()  # which logs every statement
 
 
 def test_a_server_that_dies_in_mid_search_costs_nothing(site: Site, tmp_path: Path) -> None:
@@ -276,9 +286,7 @@ def test_a_server_that_dies_in_mid_search_costs_nothing(site: Site, tmp_path: Pa
             began = time.perf_counter()
             record_trial(recorder, number, checkpoint)
             assert time.perf_counter() - began < 0.5  # the search does not wait
-        while time.monotonic() - died < OUTAGE or not entries(spool):
-            assert time.monotonic() - died < OUTAGE + 60
-            time.sleep(0.05)
+        until(lambda: time.monotonic() - died >= OUTAGE and len(entries(spool)) > 0, OUTAGE + 60)
         site.start()
         assert recorder.flush(timeout=120)
         recorder.finish()
@@ -286,6 +294,32 @@ def test_a_server_that_dies_in_mid_search_costs_nothing(site: Site, tmp_path: Pa
     check_trials(site.uri, "outage", range(6))
     assert len(lines) == 2 and "does not answer (Connection refused)" in lines[0], lines
     assert re.search(r"answers again after \d+ s", lines[1]) and not spool.exists()
+
+
+def test_a_database_that_goes_away_behind_the_server_costs_nothing(
+    site: Site, database: Database, tmp_path: Path
+) -> None:
+    with StudyRecorder(resolve_store(site.uri, tmp_path), spool=tmp_path / "spool") as recorder:
+        begin(recorder, "database")
+        record_trial(recorder, 0)
+        assert recorder.flush()
+        database.stop()
+        check_health = subprocess.run(["bash", "-c", site.script("health")], env=site.environment, capture_output=True)
+        assert b"OK" in check_health.stdout and check_health.returncode != 0  # the recipe's second question sees it
+        record_trial(recorder, 1)
+        until(lambda: len(entries(tmp_path / "spool")) > 0)
+        database.start()
+        assert recorder.flush(timeout=120)
+        recorder.finish()
+        assert recorder.close() == ()
+    check_trials(site.uri, "database", range(2))
+
+
+def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_straight_into_postgresql_whose_connections_are_cut(

@@ -338,6 +338,7 @@ def test_a_registration_promises_to_be_made_later(store, quick, faulty, monkeypa
     future = recorder.register_champion(0, scored, EVIDENCE)
     with pytest.raises(WaitingError, match=r"waits in .*spool and is made by the next command of this study"):
         future.result(timeout=20)
+    monkeypatch.setattr("ambient_ray.tracking.writer._PROMISE", 1000.0)
     late = recorder.register_champion(0, scored, EVIDENCE)
     client._fails = lambda number, name: None
     assert recorder.flush()
