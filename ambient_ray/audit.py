@@ -160,7 +160,7 @@ def _print(found: Audit, content: dict[str, Any], to: Path | None) -> None:
     console = Console()
     if not console.is_terminal:  # a log of a CI has no width
         console = Console(width=120)
-    console.print(table(found))
+    console.print(table(found, narrow=console.width < 100))
     for note in content["notes"]:
         console.print(Text(f"note: {note}"), soft_wrap=True)
     colour = {"passed": "bold green", "failed": "bold red"}.get(found.verdict, "bold")

@@ -1,5 +1,6 @@
 """Every command in the README is one that this version takes."""
 
+import importlib
 import json
 import re
 import shlex
@@ -17,6 +18,7 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
 COMPOSED = {"ambient_ray.search", "ambient_ray.train", "ambient_ray.subsets"}  # by Hydra
+PARSED = {"ambient_ray.report", "ambient_ray.promote", "ambient_ray.audit"}  # by argparse
 
 
 def test_there_are_commands():
@@ -38,6 +40,8 @@ def test_command(command):
         from ambient_ray.generate import parser
 
         assert parser().parse_args(words[3:]).n == 64
+    elif words[:2] == ["python", "-m"] and words[2] in PARSED:
+        importlib.import_module(words[2]).parser().parse_args(words[3:])
     elif words[:3] == ["mlflow", "models", "serve"]:
         from mlflow.models.cli import commands
 

@@ -59,15 +59,15 @@ def registration_lines(registered: Registered, tracking_uri: str, model: str) ->
         lines.append(f"Not all models were registered: {registered.problem}. {again}.")
     if found is None:
         return lines
-    others = [version for version in found.versions if version != found.version]
-    if len(found.versions) > 1 or (others and found.version is None):
+    if len(found.versions) > 1 or registered.left_out:
         front = (
             f"{len(found.versions)} models of this search are versions {_numbers(found.versions)} of the model {model}"
         )
         less = f"; {registered.left_out} more of the front are not registered (tracking.register_front)"
-        lines.append(front + (less if registered.left_out else "") + ".")
-    for alias, told in found.aliases.items():
-        lines.append(f"  @{alias}: {told}")
+        lines.append(front + (less if registered.left_out else "") + ":")
+        lines += [f"  @{alias}: {told}" for alias, told in found.aliases.items()]
+    else:  # all aliases are the one version's; what is said of them matters only where another holds them
+        lines += [f"@{alias} {told}" for alias, told in found.aliases.items() if told != f"version {found.version}"]
     if found.champion is not None:
         text = f"The champion is version {found.champion} of the model {model}"
         if found.version is not None and found.champion != found.version:

@@ -104,7 +104,7 @@ def _register(prepared: Prepared, recorder: StudyRecorder, land: Landscape, verd
     if not chosen:
         return Registered(None)
     future = recorder.register_models(
-        [_found_model(config.study, one) for one in chosen], model=config.model_name, command=command(sys.argv)
+        [_found_model(prepared, one) for one in chosen], model=config.model_name, command=command(sys.argv)
     )
     try:
         return Registered(future.result(timeout=_WAIT + _WAIT_EACH * len(chosen)), left_out)
@@ -115,11 +115,13 @@ def _register(prepared: Prepared, recorder: StudyRecorder, land: Landscape, verd
         return Registered(None, left_out, " ".join(str(error).split()).rstrip("."))
 
 
-def _found_model(study: str, chosen: Chosen) -> FoundModel:
+def _found_model(prepared: Prepared, chosen: Chosen) -> FoundModel:
     candidate, weights = chosen.candidate, chosen.weights
     tags = {"candidate.trial": candidate.trial.number, "candidate.on_front": chosen.on_front,
             "candidate.of_use": chosen.useful}  # fmt: skip
-    retrain = retrain_command(sys.argv, study, weights.trial, weights.rung.images_seen)
+    retrain = retrain_command(
+        sys.argv, prepared.config.study, prepared.settings, weights.trial, weights.rung.images_seen
+    )
     return FoundModel(weights.trial.number, _scores(weights.rung), chosen.evidence, chosen.aliases, tags, retrain)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ambient_ray.training import TrainSettings
 from ambient_ray.training.settings import NETWORK_SETTINGS
 from ambient_ray.tuning.records import TrialRecord
 
@@ -13,7 +14,7 @@ from ambient_ray.tuning.records import TrialRecord
 _OF_THE_SEARCH = (
     "study", "trials", "hours", "gpu_hours", "search_space", "search_spaces", "space", "sampler", "prior", "confirm",
     "warm_start", "enqueue", "dry_run", "tracking.model_name", "tracking.register_front", "trial.rungs",
-    "trial.rung_values",
+    "trial.rung_values", "training.precision", "training.compile",
 )  # fmt: skip
 
 
@@ -29,19 +30,26 @@ def command(argv: Sequence[str]) -> str:
     return shlex.join([program.name, *argv[1:]])
 
 
-def retrain_command(argv: Sequence[str], study: str, trial: TrialRecord, images_seen: int) -> str:
+def retrain_command(
+    argv: Sequence[str], study: str, settings: TrainSettings, trial: TrialRecord, images_seen: int
+) -> str:
     """The command that trains one trial again, up to a rung: the search's data and network, the trial's settings.
+
+    On the same platform, with the same versions, it gives the same weights, bit for bit; where the search packed its
+    trials (`trial.pack`), to rounding. What `auto` became is said, for a shorter run might resolve it otherwise.
 
     Args:
         argv: `sys.argv` of the search.
         study: its name.
+        settings: its training, resolved.
         trial: which; a replica's seed is set as `training.seed`.
         images_seen: the rung.
     """
     kept = [given for given in argv[1:] if not _of_the_search(given)]
     rungs = [rung.images_seen for rung in trial.rungs if rung.images_seen <= images_seen]
     own = [f"study={study}-trial-{trial.number}", f"trial.rungs={_value(rungs)}"]
-    for key, value in trial.settings.items():
+    resolved = {"precision": settings.precision, "compile": settings.compile}
+    for key, value in {**resolved, **trial.settings}.items():
         if key == "rungs":
             continue
         own.append(f"++{'backbone' if key in NETWORK_SETTINGS else 'training'}.{key}={_value(value)}")

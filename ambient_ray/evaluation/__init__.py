@@ -40,7 +40,7 @@ from .fidelity import (
     kernel_distance,
     manifold_scores,
 )
-from .mechanism import SIGMAS, denoising_gap, denoising_losses
+from .mechanism import SIGMAS, DenoisingGaps, denoising_gap, denoising_gaps, denoising_losses
 from .memorization import (
     PARTIAL_AREA,
     S_TAU_THRESHOLDS,
@@ -82,6 +82,7 @@ __all__ = [
     "Cells",
     "Comparison",
     "DINOv2",
+    "DenoisingGaps",
     "Estimate",
     "EvaluationSettings",
     "EvaluationSettingsError",
@@ -122,6 +123,7 @@ __all__ = [
     "covered_training_set",
     "data_copying",
     "denoising_gap",
+    "denoising_gaps",
     "denoising_losses",
     "evaluate",
     "fidelity_key",

@@ -1,6 +1,6 @@
 """A number with its interval: no score leaves this room without one, unless its docstring says why."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -74,14 +74,31 @@ def bootstrap_interval(
     of their means, e.g. `lambda a, b: (b - a) / b`. Seeded by its own generator; n of the estimate is the
     smallest n_i.
     """
-    if min(len(sample) for sample in samples) < 2:
+    counts = bootstrap_counts(*map(len, samples), seed=seed, resamples=resamples)
+    return percentile_interval(statistic, counts, *samples, confidence=confidence)
+
+
+def bootstrap_counts(*lengths: int, seed: int, resamples: int = 1000) -> list[npt.NDArray[np.int64]]:
+    """How often each of n_i images is drawn in each resample: [resamples, n_i] a length.
+
+    Given to `percentile_interval` again and again, they resample several figures of the same images alike, and once.
+    Raises TooFewImagesError for a length below 2.
+    """
+    if min(lengths) < 2:
         raise TooFewImagesError("A bootstrap interval needs at least two images in each set.")
     generator = np.random.default_rng(seed)
-    means = []
-    for sample in samples:
-        # Multinomial counts instead of index arrays: the same resampling in one matrix product.
-        counts = generator.multinomial(len(sample), np.full(len(sample), 1 / len(sample)), size=resamples)
-        means.append(counts @ sample / len(sample))
+    # Multinomial counts instead of index arrays: the same resampling in one matrix product.
+    return [generator.multinomial(n, np.full(n, 1 / n), size=resamples) for n in lengths]
+
+
+def percentile_interval(
+    statistic: Callable[..., npt.NDArray[np.float64]],
+    counts: Sequence[npt.NDArray[np.int64]],
+    *samples: npt.NDArray[np.float64],
+    confidence: float = 0.95,
+) -> Estimate:
+    """`bootstrap_interval` with resamples that are drawn already."""
+    means = [drawn @ sample / len(sample) for drawn, sample in zip(counts, samples, strict=True)]
     tail = 50 * (1 - confidence)
     low, high = np.percentile(statistic(*means), [tail, 100 - tail])
     value = float(statistic(*(np.asarray(sample.mean()) for sample in samples)))

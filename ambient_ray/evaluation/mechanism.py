@@ -1,6 +1,7 @@
 """Where memorization shows in the denoiser itself, before any image is sampled."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ from ambient_ray.diffusion import Denoiser, edm_weight
 
 from .arrays import Array
 from .errors import FeatureShapeError, TooFewImagesError
-from .estimate import Estimate, bootstrap_interval
+from .estimate import Estimate, bootstrap_counts, percentile_interval
 
 SIGMAS = (0.2, 0.5, 1.0, 2.0)
 
@@ -56,6 +57,21 @@ def denoising_losses(
     return losses
 
 
+@dataclass(frozen=True)
+class DenoisingGaps:
+    """Where along sigma a denoiser knows its training images better than others.
+
+    overall: `denoising_gap`; sigmas [k]; train, heldout: float64 [k], the mean losses at each; bands [k]: the gap at
+    each.
+    """
+
+    overall: Estimate
+    sigmas: tuple[float, ...]
+    train: npt.NDArray[np.float64]
+    heldout: npt.NDArray[np.float64]
+    bands: tuple[Estimate, ...]
+
+
 def denoising_gap(
     denoiser: Denoiser,
     train: Array,
@@ -77,13 +93,44 @@ def denoising_gap(
     2, a few hundred of each are enough; the interval resamples the images of both sets (bootstrap, 1,000
     resamples, seeded), so chance differences in difficulty are in it.
     """
+    return denoising_gaps(
+        denoiser,
+        train,
+        heldout,
+        sigmas=sigmas,
+        seed=seed,
+        train_labels=train_labels,
+        heldout_labels=heldout_labels,
+        sigma_data=sigma_data,
+        batch_size=batch_size,
+        device=device,
+    ).overall
+
+
+def denoising_gaps(
+    denoiser: Denoiser,
+    train: Array,
+    heldout: Array,
+    *,
+    sigmas: Sequence[float] = SIGMAS,
+    seed: int = 0,
+    train_labels: Array | None = None,
+    heldout_labels: Array | None = None,
+    sigma_data: float = 0.5,
+    batch_size: int = 256,
+    device: str | torch.device = "cpu",
+) -> DenoisingGaps:
+    """`denoising_gap`, and what it is made of: the losses and the gap at each sigma, from the same passes.
+
+    Bands have the overall gap's resamples, so they and it move together.
+    """
     sets = {}
     for name, images, labels in (("train", train, train_labels), ("heldout", heldout, heldout_labels)):
         if len(images) < 2:
             raise TooFewImagesError(
                 f"The denoising gap needs at least two images in each set, {name} has {len(images)}."
             )
-        losses = denoising_losses(
+        sets[name] = denoising_losses(
             denoiser,
             images,
             sigmas=sigmas,
@@ -93,8 +140,11 @@ def denoising_gap(
             batch_size=batch_size,
             device=device,
         )
-        sets[name] = losses.mean(axis=1)
-    return bootstrap_interval(lambda seen, unseen: (unseen - seen) / unseen, sets["train"], sets["heldout"], seed=seed)
+    seen, unseen = sets["train"], sets["heldout"]
+    counts = bootstrap_counts(len(seen), len(unseen), seed=seed)
+    pairs = [(seen.mean(axis=1), unseen.mean(axis=1)), *zip(seen.T, unseen.T, strict=True)]
+    overall, *bands = (percentile_interval(lambda a, b: (b - a) / b, counts, *pair) for pair in pairs)
+    return DenoisingGaps(overall, tuple(sigmas), seen.mean(axis=0), unseen.mean(axis=0), tuple(bands))
 
 
 def _noise(n: int, levels: int, shape: torch.Size, seed: int) -> torch.Tensor:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ambient_ray.tracking.figures import BLUE, GREEN, GREY, SKY, VERMILLION
 
+from .canvas import new_figure, plain, save
 from .study_view import StudyView, key_of
 
 if TYPE_CHECKING:
@@ -50,12 +51,8 @@ def front_figure(
     shown = [p for p in points if abs(p.fidelity) < float("inf") and abs(p.memorization) < float("inf")]
     if not shown:
         raise ValueError("a front figure needs at least one point with finite scores")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2, 4.8), dpi=160, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure = new_figure(7.2, 4.8)
+    axes = figure.add_axes((0.09, 0.11, 0.895, 0.83))
     _limits(axes, shown, null)
     _candidates(axes, shown)
     _front(axes, [p for p in shown if p.on_front])
@@ -77,12 +74,10 @@ def front_figure(
         )
     axes.set_xlabel(f"{fidelity}  (lower is better)")
     axes.set_ylabel(f"{memorization}  (lower is better)")
-    axes.set_title(title or "Fidelity against memorization", fontsize=11, loc="left")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.set_title(title or "Fidelity against memorization", fontsize=11, loc="left", y=1.01)
+    plain(axes)
     axes.legend(fontsize=8, framealpha=0.85, edgecolor="none", loc="upper right")
-    figure.savefig(path)
-    return path
+    return save(figure, path)
 
 
 def draw_front(view: StudyView, path: Path) -> Path | None:
@@ -163,20 +158,21 @@ def _front(axes: Axes, front: Sequence[FrontPoint]) -> None:
         zorder=4,
         label="Pareto front",
     )
-    for p in front:
-        if p.low is not None and p.high is not None:
-            axes.plot([p.fidelity] * 2, [p.low, p.high], color=BLUE, linewidth=1.1, alpha=0.7, zorder=4)
-        colour, marker = (VERMILLION, "s") if p.arm == "ddpm" else (BLUE, "o") if p.arm == "ambient" else (GREEN, "^")
+    _intervals(axes, front, BLUE)
+    looks = (("ddpm", VERMILLION, "s"), ("ambient", BLUE, "o"), ("", GREEN, "^"))
+    for arm, colour, marker in looks:
+        some = [p for p in front if (p.arm if p.arm in ("ddpm", "ambient") else "") == arm]
         axes.scatter(
-            p.fidelity,
-            p.memorization,
-            s=46,
-            marker=marker,
-            color=colour,
-            edgecolor="white",
-            linewidth=0.8,
-            zorder=6,
-        )
+            [p.fidelity for p in some], [p.memorization for p in some],
+            s=46, marker=marker, color=colour, edgecolor="white", linewidth=0.8, zorder=6,
+        )  # fmt: skip
+
+
+def _intervals(axes: Axes, points: Sequence[FrontPoint], colour: str) -> None:
+    """Intervals of memorization, where there are."""
+    some = [(p.fidelity, p.low, p.high) for p in points if p.low is not None and p.high is not None]
+    if some:
+        axes.vlines(*zip(*some, strict=True), color=colour, linewidth=1.1, alpha=0.7, zorder=4)
 
 
 def _ddpm_path(axes: Axes, points: Sequence[FrontPoint]) -> None:
@@ -197,9 +193,8 @@ def _ddpm_path(axes: Axes, points: Sequence[FrontPoint]) -> None:
             arrowprops={"arrowstyle": "-|>", "color": VERMILLION, "linewidth": 0, "shrinkA": 0, "shrinkB": 4},
             zorder=5,
         )
+    _intervals(axes, rungs, VERMILLION)
     for p in rungs:
-        if p.low is not None and p.high is not None:
-            axes.plot([p.fidelity] * 2, [p.low, p.high], color=VERMILLION, linewidth=1.1, alpha=0.7, zorder=4)
         axes.annotate(
             short_count(p.images_seen), (p.fidelity, p.memorization), textcoords="offset points",
             xytext=(6, 5), fontsize=8, color="#8F3F00", zorder=7,

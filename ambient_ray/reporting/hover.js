@@ -1,4 +1,5 @@
-// Beside the point under the pointer: its numbers, and samples of its model. A click keeps the card until the next one.
+// Beside the point under the pointer: its numbers, and samples of its model. A click keeps the card until the next one
+// or Escape.
 // Needs nothing but the page itself: it runs in a sandboxed frame without a network and without storage.
 (function () {
   "use strict";
@@ -81,9 +82,16 @@
     card.classList.remove("kept");
   }
 
-  plot.on("plotly_hover", (event) => { if (!kept) show(event); });
-  plot.on("plotly_unhover", () => { if (!kept) hide(); });
-  plot.on("plotly_click", (event) => { hide(); kept = show(event); card.classList.toggle("kept", kept); });
+  let over = false;
+  plot.on("plotly_hover", (event) => { over = true; if (!kept) show(event); });
+  plot.on("plotly_unhover", () => { over = false; if (!kept) hide(); });
+  plot.on("plotly_click", (event) => {
+    hide();
+    kept = show(event);
+    card.classList.toggle("kept", kept);
+    window.focus(); // plotly keeps the click from doing so, and Escape would go elsewhere
+  });
   plot.on("plotly_relayout", hide);
+  document.addEventListener("pointerdown", () => { if (kept && !over) hide(); }, true);
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
 })();

@@ -79,7 +79,8 @@ def importances(columns: Mapping[str, Sequence[Any]], values: Array) -> Importan
         values: [n], the objective, finite.
     """
     n = len(values)
-    tried = ((degree, _blocks(columns, degree)) for degree in range(_DEGREE, 0, -1))
+    whole = {name: _block(column) for name, column in columns.items()}
+    tried = ((degree, _cut(whole, columns, degree)) for degree in range(_DEGREE, 0, -1))
     degree, found = next(((d, blocks) for d, blocks in tried if _width(blocks) <= _SPENT * n), (0, {}))
     y = _ranks(values)
     y = y - y.mean()
@@ -137,15 +138,16 @@ def _importance(
     return Importance(name, share, max(share - half, 0.0), min(share + half, 1.0), null, trials)
 
 
-def _blocks(columns: Mapping[str, Sequence[Any]], degree: int) -> dict[str, Array]:
-    return {name: _block(column, degree) for name, column in columns.items()}
+def _cut(blocks: Mapping[str, Array], columns: Mapping[str, Sequence[Any]], degree: int) -> dict[str, Array]:
+    """The same with numbers' polynomials of a lower degree: the first columns of a higher one's."""
+    return {name: b[:, :degree] if numeric(columns[name]) else b for name, b in blocks.items()}
 
 
 def _width(blocks: Mapping[str, Array]) -> int:
     return sum(block.shape[1] for block in blocks.values())
 
 
-def _block(column: Sequence[Any], degree: int) -> Array:
+def _block(column: Sequence[Any]) -> Array:
     """What a parameter may do to the objective, as columns of mean 0: [n, k]; rows of 0 where it does not exist.
 
     That it does not exist there is another parameter's doing, and counted for that one.
@@ -158,7 +160,7 @@ def _block(column: Sequence[Any], degree: int) -> Array:
         kinds = len(np.unique(ranks))
         if kinds > 1:
             scaled = 2 * (ranks - ranks.min()) / (ranks.max() - ranks.min()) - 1
-            inside = np.polynomial.legendre.legvander(scaled, min(degree, kinds - 1))[:, 1:]
+            inside = np.polynomial.legendre.legvander(scaled, min(_DEGREE, kinds - 1))[:, 1:]
             block = np.zeros((len(column), inside.shape[1]))
             block[there] = inside - inside.mean(axis=0)
     else:
@@ -171,8 +173,9 @@ def _block(column: Sequence[Any], degree: int) -> Array:
 
 
 def numeric(values: Sequence[Any]) -> bool:
-    """Whether all are numbers; True and False are none."""
-    return all(isinstance(v, int | float | np.number) and not isinstance(v, bool) for v in values)
+    """Whether all are numbers, those aside that are `ABSENT`; True and False are none."""
+    kinds = set(map(type, values)) - {object}
+    return all(issubclass(kind, int | float | np.number) and kind is not bool for kind in kinds)
 
 
 def _ranks(values: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,16 +37,24 @@ def study_importances(view: StudyView, objective: Callable[[Candidate], float]) 
     parameters.) At the first rung there are all trials, at the last those that were not stopped. Plain DDPM lies
     outside of the space and is left out.
     """
-    found = []
-    for rung in range(len(view.rungs)):
-        some = [c for c in view.candidates if c.rung.rung == rung and c.trial.arm != "ddpm"]
-        columns: dict[str, Sequence[Any]] = {
-            name: [c.trial.settings.get(name, ABSENT) for c in some] for name in view.searched
-        }
-        of = importances(columns, np.array([objective(c) for c in some])) if some and columns else None
-        if of is not None:
-            found.append(AtRung(some[0].rung.images_seen, of))
-    return (found[0], found[-1]) if len(found) > 1 else tuple(found)
+    rungs: dict[int, list[Candidate]] = {}
+    for candidate in view.candidates:
+        if candidate.trial.arm != "ddpm":
+            rungs.setdefault(candidate.rung.rung, []).append(candidate)
+
+    def told(order: Iterable[int]) -> AtRung | None:
+        return next((at for rung in order if (at := _at(view, rungs[rung], objective)) is not None), None)
+
+    first, last = told(sorted(rungs)), told(sorted(rungs, reverse=True))
+    if first is None or last is None:
+        return ()
+    return (first,) if first.images == last.images else (first, last)
+
+
+def _at(view: StudyView, some: Sequence[Candidate], objective: Callable[[Candidate], float]) -> AtRung | None:
+    columns = {name: [c.trial.settings.get(name, ABSENT) for c in some] for name in view.searched}
+    of = importances(columns, np.array([objective(c) for c in some]))
+    return None if of is None else AtRung(some[0].rung.images_seen, of)
 
 
 def importance_figure(view: StudyView, path: Path) -> Path | None:
@@ -56,7 +64,7 @@ def importance_figure(view: StudyView, path: Path) -> Path | None:
     if not known:
         return None
     names = _order(found)
-    top = 0.64 + 0.14 * max(map(len, found))
+    top = 0.76 + 0.15 * max(map(len, found))
     height = 0.78 + top + 0.36 * len(names)
     figure = new_figure(7.2, height)
     wide = 0.02 + 0.0095 * max(map(len, names))

@@ -7,6 +7,7 @@ from .model import ModelNotFoundError, ModelUnloadableError, load_model
 from .promotion import Evidence
 from .recorder import StudyRecorder
 from .registry import NotRegisteredError, Registration, register_models
+from .server import TrackingRefusedError
 from .store import TrackingStore, TrackingUnreachableError, TrackingUriError, check_tracking, resolve_store
 from .upload import SPOOL, Uploaded, catch_up, upload_spool, upload_spools
 from .writer import TrackingFailedError
@@ -24,6 +25,7 @@ __all__ = [
     "RungScores",
     "StudyRecorder",
     "TrackingFailedError",
+    "TrackingRefusedError",
     "TrackingStore",
     "TrackingUnreachableError",
     "TrackingUriError",

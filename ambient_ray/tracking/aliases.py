@@ -25,6 +25,7 @@ from ambient_ray.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import RegisteredModel
 
 CHAMPION, PREVIOUS = "champion", "previous-champion"
 STATE, BEGUN, DONE = "promoted.state", "begun", "done"
@@ -101,41 +102,45 @@ def promote(client: MlflowClient, model: str, version: int, holder: int | None, 
                 raise
             text = f"{model}: the registry refused to make version {version} the champion ({sentence(error)})"
             raise RegistryWriteError(f"{text}; {left or 'nothing was changed'}") from error
-    settle(client, model)
     found = aliases(client, model).get(CHAMPION)
     if found != version:
         raise AliasMovedError(
             f"{model}: another writer made version {found} the champion at the same moment as version {version};"
             " look at both and promote the one that is meant"
         )
+    try:
+        client.set_model_version_tag(model, str(version), STATE, DONE)
+    except Exception as error:
+        text = f"{model}: version {version} is the champion, but the registry refused to note that ({sentence(error)})"
+        raise RegistryWriteError(f"{text}; the same command again completes it") from error
 
 
 def settle(client: MlflowClient, model: str) -> int | None:
-    """Finish the records of a promotion that was interrupted after the alias had moved; the version, or None."""
-    held = aliases(client, model)
-    champion = held.get(CHAMPION)
+    """Finish the records of a promotion that was interrupted after the alias had moved; its version, or None."""
+    champion = aliases(client, model).get(CHAMPION)
     if champion is None or client.get_model_version(model, str(champion)).tags.get(STATE) != BEGUN:
         return None
     client.set_model_version_tag(model, str(champion), STATE, DONE)
     return champion
 
 
-def point(client: MlflowClient, model: str, alias: str, version: int, why: str) -> None:
+def point(client: MlflowClient, model: RegisteredModel, alias: str, version: int, why: str) -> None:
     """Let an alias other than `champion` name `version`, and say since when and why in the model's tag `alias.NAME`.
 
     The alias is one write. A tag that a crash left behind it is written by the next call. Raises RegistryWriteError.
+
+    model: as it was read a moment ago.
     """
-    known = client.get_registered_model(model)
-    told = str(known.tags.get(f"alias.{alias}", ""))
+    name, told = model.name, str(model.tags.get(f"alias.{alias}", ""))
     try:
-        if str(known.aliases.get(alias)) != str(version):
-            client.set_registered_model_alias(model, alias, str(version))
+        if str(model.aliases.get(alias)) != str(version):
+            client.set_registered_model_alias(name, alias, str(version))
         elif told.startswith(f"version {version} "):
             return
-        client.set_registered_model_tag(model, f"alias.{alias}", f"version {version} since {now()}: {why}"[:_LIMIT])
+        client.set_registered_model_tag(name, f"alias.{alias}", f"version {version} since {now()}: {why}"[:_LIMIT])
     except Exception as error:
         raise RegistryWriteError(
-            f"{model}: the registry refused to point @{alias} to version {version} ({sentence(error)})"
+            f"{name}: the registry refused to point @{alias} to version {version} ({sentence(error)})"
         ) from error
 
 

@@ -16,6 +16,7 @@ from ambient_ray.errors import UserError
 from . import events
 from .labels import FIGURES
 from .spool import Spool, SpoolBusyError, entries, read_entry
+from .store import TrackingStore
 from .system import machine_tags, source_tags
 
 _log = logging.getLogger(__name__)
@@ -37,10 +38,10 @@ class Waiting:
 class Backlog:
     """The events that are not written yet, oldest first; safe to use from any thread.
 
-    An event stays at the head until `done`. folder: of the spool, None for none; store: the address they are for.
+    An event stays at the head until `done`. folder: of the spool, None for none; store: what they are for.
     """
 
-    def __init__(self, folder: Path | None, store: str) -> None:
+    def __init__(self, folder: Path | None, store: TrackingStore) -> None:
         self.folder = folder
         self.error = ""  # why nothing more goes into the spool
         self._store = store

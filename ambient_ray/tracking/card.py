@@ -64,7 +64,7 @@ def description(model: str, model_id: str, tags: Mapping[str, str]) -> str:
     """
     sections = _sections(model, model_id, tags)
     more = f"The whole card is {README} among this version's artifacts."
-    for given_up in ("", "citation", "configuration", "training", "data"):
+    for given_up in ("", "citation", "training", "data", "configuration"):
         sections.pop(given_up, None)
         text = "\n\n".join([*sections.values(), *([more] if given_up else [])])
         if len(text) <= DESCRIPTION_LIMIT:
@@ -199,19 +199,20 @@ def _limits(evidence: Evidence | None, scores: Mapping[str, float]) -> str:
 
 
 def _loading(model_id: str) -> str:
-    uri = f"models:/{model_id}"
     return f"""\
 ## How to load
 
 ```python
+uri = "models:/{model_id}"
+
 from ambient_ray.tracking import load_model
-images = load_model("{uri}").sample(16, seed=0)  # uint8 [16, H, W, C]
+images = load_model(uri).sample(16, seed=0)  # uint8 [16, H, W, C]
 
-import mlflow, pandas                            # without ambient_ray
-images = mlflow.pyfunc.load_model("{uri}").predict(pandas.DataFrame({{"seed": [0, 1]}}))
+import mlflow, pandas  # without ambient_ray
+images = mlflow.pyfunc.load_model(uri).predict(pandas.DataFrame({{"seed": [0, 1]}}))
 
-from diffusers import DiffusionPipeline          # this folder is a pipeline
-pipeline = DiffusionPipeline.from_pretrained(mlflow.artifacts.download_artifacts("{uri}"), trust_remote_code=True)
+from diffusers import DiffusionPipeline  # the folder that this card lies in
+pipeline = DiffusionPipeline.from_pretrained(mlflow.artifacts.download_artifacts(uri), trust_remote_code=True)
 ```"""
 
 
@@ -251,11 +252,14 @@ _TOLD = ("sigma_tn", "noisy_ratio", "mixing", "batch_size", "lr", "optimizer", "
 def _reproduce(origin: Origin | None) -> str:
     if origin is None or not (origin.command or origin.retrain):
         return ""
-    commands = [("the search", origin.command), ("this model alone, to rounding", origin.retrain)]
+    commands = [("the search", origin.command), ("this model alone", origin.retrain)]
     shown = "\n".join(f"{command}  # {what}" for what, command in commands if command)
     versions = ", ".join(f"{name} {version}" for name, version in origin.packages.items())
     seeds = {key: origin.training[key] for key in ("seed", "noise_seed", "latent_seed") if key in origin.training}
     lines = [f"## How to reproduce\n\n```bash\n{shown}\n```\n"]
+    if origin.retrain:
+        lines[0] += "\nThe last gives the same weights, bit for bit, on the same platform with the same versions; where"
+        lines[0] += " trials were packed (`trial.pack`), to rounding.\n"
     lines += [f"- git commit `{origin.commit}`"] if origin.commit else []
     lines += [f"- {versions}"] if versions else []
     lines += ["- seeds: " + ", ".join(f"{key} {value}" for key, value in seeds.items())] if seeds else []

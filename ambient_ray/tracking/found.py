@@ -12,12 +12,10 @@ from .registry import Registration
 from .versions import Entry
 
 
-def entry_of(
-    event: ModelsFound, found: FoundModel, study: StudyStarted, trial: TrialStarted, *, run_id: str, commit: str
-) -> Entry:
+def entry_of(event: ModelsFound, found: FoundModel, study: StudyStarted, trial: TrialStarted, *, run_id: str) -> Entry:
     """A model with where it comes from, as its study knows it.
 
-    run_id: the trial's run; commit: of the package, empty where unknown. ValueError for a model without a checkpoint.
+    run_id: the trial's run. ValueError for a model without a checkpoint.
     """
     scored = found.scored
     if scored.checkpoint is None:
@@ -37,7 +35,6 @@ def entry_of(
         configuration=dict(study.params),
         command=event.command,
         retrain=found.retrain,
-        commit=commit,
         packages=stored.get("versions", {}),
     )  # fmt: skip
     return Entry(

@@ -1,4 +1,4 @@
-"""The pictures of one rung: a grid of its samples, and the gallery beside the nearest training images."""
+"""The pictures of one rung: its samples, the gallery beside the nearest training images, and the gap along sigma."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ def draw_rung(
     from .figures import nearest_gallery, nearest_training, partial_gallery, sample_grid
 
     name = f"{images_seen:010d}.png"  # sorts in the order of training
+    mechanism = _draw_mechanism(checkpoint, images_seen, folder)
     for part in ("samples",) if train_images is None else ("samples", "nearest", "partial"):
         (folder / part).mkdir()
-    drawn = [(sample_grid(samples.images, folder / "samples" / name), "samples")]
+    drawn = [(sample_grid(samples.images, folder / "samples" / name), "samples"), *mechanism]
     if train_images is None:
         return drawn
     path = folder / "nearest" / name
@@ -51,3 +52,16 @@ def draw_rung(
     if not any((folder / "partial").iterdir()):
         (folder / "partial").rmdir()
     return drawn
+
+
+def _draw_mechanism(checkpoint: Path, images_seen: int, folder: Path) -> list[tuple[Path, str]]:
+    """The denoising gap at each sigma, where the scoring has kept it."""
+    from .mechanism import mechanism_figure, read_mechanism
+
+    found = read_mechanism(checkpoint)
+    if found is None:
+        return []
+    (folder / "mechanism").mkdir()
+    title = f"What it knows of its training images at each noise level, after {images_seen:,} images"
+    path = mechanism_figure(found, folder / "mechanism" / f"{images_seen:010d}.svg", title=title)
+    return [(path, "mechanism")]

@@ -27,6 +27,7 @@ from .versions import Entry, register_version, renew, renew_card, versions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import RegisteredModel
 
 DESCRIPTIVE = (LOWEST, BEST, BASELINE)
 _TRIES = 3  # to promote, where other writers move the alias meanwhile
@@ -77,8 +78,9 @@ def register_models(client: MlflowClient, model: str, entries: Sequence[Entry]) 
             found.append(register_version(client, model, entry, known))
             if CHAMPION in entry.aliases:
                 outcome = _crown(client, model, found[-1], entry)
+        held = client.get_registered_model(model)
         told = {
-            alias: _describe(client, model, alias, version, entry)
+            alias: _describe(client, held, alias, version, entry)
             for entry, version in zip(ordered, found, strict=True)
             for alias in DESCRIPTIVE
             if alias in entry.aliases
@@ -126,14 +128,14 @@ def _decide(client: MlflowClient, model: str, version: int, holder: int | None, 
     return promotion(evidence, Evidence.read(client.get_model_version(model, str(holder)).tags))
 
 
-def _describe(client: MlflowClient, model: str, alias: str, version: int, entry: Entry) -> str:
+def _describe(client: MlflowClient, model: RegisteredModel, alias: str, version: int, entry: Entry) -> str:
     """Let a descriptive alias name this version if it may; one sentence of what became of it."""
-    holder = aliases(client, model).get(alias)
+    holder = int(model.aliases[alias]) if alias in model.aliases else None
     if holder is None or holder == version:
         why = f"of the front of the study {entry.origin.study}"
         point(client, model, alias, version, why)
         return f"version {version}"
-    tags = client.get_model_version(model, str(holder)).tags
+    tags = client.get_model_version(model.name, str(holder)).tags
     theirs = tags.get(STUDY, "")
     if theirs == entry.origin.study:
         why = f"of the front of the study {theirs}, which has moved on from version {holder}"

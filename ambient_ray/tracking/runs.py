@@ -48,6 +48,7 @@ from .registry import register_models
 from .rung_record import write_rung
 from .store import TrackingStore, open_client
 from .system import MachineLoad, machine_tags, source_tags
+from .versions import warm_up
 from .view import COLOR, NOTE, run_color
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class StudyRuns:
         self._images: NDArray[np.uint8] | None = None
         self._dataset: DatasetInput | None = None
         self._started = events.StudyStarted("", {}, {}, None, None)
+        self._warm = False  # for the models at the end
         self.study = ""
         self.run_id = ""
         self.experiment_id = ""
@@ -195,6 +197,9 @@ class StudyRuns:
         trial = self._trial(event.number)
         self._end(trial.run_id, event.state, event.reason)
         trial.state = event.state
+        if not self._warm:
+            self._warm = True
+            warm_up()
 
     @write.register
     def _(self, event: events.TrialReplayed) -> None:
@@ -244,15 +249,13 @@ class StudyRuns:
     @write.register
     def _(self, event: events.ModelsFound) -> None:
         model = event.model or self.study
-        commit = self.client.get_run(self.run_id).data.tags.get("mlflow.source.git.commit", "")
         entries = []
         for found in event.models:
             trial = self._trial(found.number)
             started = trial.started or events.TrialStarted(found.number, "", trial.params)
-            entries.append(entry_of(event, found, self._started, started, run_id=trial.run_id, commit=commit))
+            entries.append(entry_of(event, found, self._started, started, run_id=trial.run_id))
         registration = register_models(self.client, model, entries)
-        for key, value in told(model, registration).items():
-            self.client.set_tag(self.run_id, key, value)
+        self._log_new_params(self.run_id, {}, {}, told(model, registration))
         if not event.registration.cancelled():
             event.registration.set_result(registration)
 

@@ -19,7 +19,7 @@ from typing import IO, Any
 from ambient_ray.errors import UserError
 
 from .event_json import SpooledEventError, decode, encode
-from .store import hide_password
+from .store import TrackingStore, hide_password
 
 _FORMAT = 1
 _DIGITS = 8
@@ -42,14 +42,15 @@ class Spooled:
 class Spool:
     """The spool in `folder`, locked while this object lives; `close` gives the lock back.
 
-    Making one makes the folder. store: the address that the events are for, kept without its password. Raises
-    SpoolBusyError after `patience` seconds, OSError where nothing can be written.
+    Making one makes the folder. store: what the events are for, kept without its password. Raises SpoolBusyError after
+    `patience` seconds, OSError where nothing can be written.
     """
 
-    def __init__(self, folder: Path, store: str, patience: float = 0.0) -> None:
+    def __init__(self, folder: Path, store: TrackingStore, patience: float = 0.0) -> None:
         self.folder = folder
         self._lock = _locked(folder, patience)
-        (folder / _STORE).write_text(json.dumps({"format": _FORMAT, "store": hide_password(store)}), encoding="utf-8")
+        kept = {"format": _FORMAT, "uri": hide_password(store.uri), "artifact_location": store.artifact_location}
+        (folder / _STORE).write_text(json.dumps(kept) + "\n", encoding="utf-8")
         for unfinished in folder.glob(".*.partial"):  # of a process that was killed
             shutil.rmtree(unfinished, ignore_errors=True)
         self._last = max((int(entry.name) for entry in entries(folder)), default=0)
@@ -104,10 +105,11 @@ def entries(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name.isdigit() and len(path.name) == _DIGITS)
 
 
-def store_of(folder: Path) -> str | None:
-    """The address that a spool's events are for, without its password; None where that cannot be read."""
+def store_of(folder: Path) -> TrackingStore | None:
+    """The store that a spool's events are for, without its password; None where that cannot be read."""
     try:
-        return str(json.loads((folder / _STORE).read_text(encoding="utf-8"))["store"])
+        kept = json.loads((folder / _STORE).read_text(encoding="utf-8"))
+        return TrackingStore(kept["uri"], kept["artifact_location"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

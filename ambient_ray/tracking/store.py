@@ -12,8 +12,6 @@ import os
 import socket
 import sqlite3
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +20,17 @@ from urllib.parse import urlsplit
 
 from ambient_ray.errors import UserError
 
+from .server import ask_server
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
 _DATABASE_SUFFIXES = {".db", ".sqlite", ".sqlite3"}
-_DRIVERS = {"postgresql": "psycopg2", "mysql": "MySQLdb", "mssql": "pyodbc"}
+# Python packages that speak to a database, the preferred first. What SQLAlchemy takes for a scheme alone depends on its
+# version: psycopg2 until 2.0, psycopg from 2.1 on.
+_DRIVERS = {"postgresql": ("psycopg2", "psycopg"), "mysql": ("MySQLdb", "pymysql"), "mssql": ("pyodbc",)}
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-_AWAY = {502, 503, 504}  # a proxy answers, but not the server behind it
 
 
 class TrackingUriError(UserError):
@@ -63,8 +64,13 @@ def resolve_store(uri: str | None, output_dir: Path | str) -> TrackingStore:
 
 
 def absolute_uri(uri: str) -> str:
-    """`uri` with its relative SQLite path made absolute. Raises TrackingUriError as `resolve_store` says."""
-    scheme = urlsplit(uri).scheme.split("+")[0]
+    """`uri` with its relative SQLite path made absolute, and PostgreSQL's with the driver that is installed.
+
+    Raises TrackingUriError as `resolve_store` says.
+    """
+    scheme, _, driver = urlsplit(uri).scheme.partition("+")
+    if scheme == "postgresql" and not driver and (installed := _installed(scheme)):
+        return f"{scheme}+{installed}{uri.removeprefix(scheme)}"
     if scheme in ("http", "https", *_DRIVERS):
         return uri
     if scheme == "sqlite":
@@ -90,16 +96,17 @@ def check_tracking(uri: str, timeout: float = 5.0) -> None:
     """Return if something answers at `uri` (absolute) within about `timeout` seconds.
 
     Does not import MLflow: its client would retry for minutes, and importing it takes seconds.
-    Raises TrackingUnreachableError with one sentence that says what was tried.
+    Raises TrackingUnreachableError with one sentence that says what was tried, TrackingRefusedError where a server
+    answers but lets us not in.
     """
     parts = urlsplit(uri)
     scheme, _, driver = parts.scheme.partition("+")
     if scheme == "sqlite":
         _check_sqlite(sqlite_path(uri), timeout)
     elif scheme in ("http", "https"):
-        _within(timeout, uri, lambda: _ask_server(uri, timeout))
+        _within(timeout, hide_password(uri), lambda: ask_server(uri, timeout))
     else:
-        module = driver or _DRIVERS[scheme]
+        module = driver or _installed(scheme) or _DRIVERS[scheme][0]
         if importlib.util.find_spec(module) is None:
             raise TrackingUnreachableError(
                 f"tracking.uri={hide_password(uri)} needs the package '{module}', which is not installed"
@@ -142,16 +149,6 @@ def _check_sqlite(path: Path, timeout: float) -> None:
         ) from error
 
 
-def _ask_server(uri: str, timeout: float) -> None:
-    request = urllib.request.Request(uri.rstrip("/") + "/health")
-    try:
-        with urllib.request.urlopen(request, timeout=timeout):
-            return
-    except urllib.error.HTTPError as error:
-        if error.code in _AWAY:
-            raise  # any other status, such as 401, is an answer
-
-
 def _within(timeout: float, uri: str, attempt: Callable[[], None]) -> None:
     """Run `attempt` for at most about `timeout` seconds; name resolution has no time limit of its own."""
     failure: list[Exception] = []
@@ -159,7 +156,7 @@ def _within(timeout: float, uri: str, attempt: Callable[[], None]) -> None:
     def run() -> None:
         try:
             attempt()
-        except (OSError, ValueError) as error:  # URLError and socket errors are OSErrors
+        except (OSError, ValueError, UserError) as error:  # URLError and socket errors are OSErrors
             failure.append(error)
 
     thread = threading.Thread(target=run, name="check-tracking", daemon=True)
@@ -167,12 +164,18 @@ def _within(timeout: float, uri: str, attempt: Callable[[], None]) -> None:
     thread.join(timeout + 0.5)
     if thread.is_alive():
         failure.append(TimeoutError("no answer"))
+    if failure and isinstance(failure[0], UserError):
+        raise failure[0]
     if failure:
         reason = getattr(failure[0], "reason", None) or failure[0]
         raise TrackingUnreachableError(
             f"nothing answers at tracking.uri={uri} within {timeout:g} s ({reason}): "
             "start the server, correct the address, or leave tracking.uri out to write to a local file"
         ) from failure[0]
+
+
+def _installed(scheme: str) -> str | None:
+    return next((name for name in _DRIVERS[scheme] if importlib.util.find_spec(name) is not None), None)
 
 
 def hide_password(uri: str) -> str:

@@ -56,7 +56,7 @@ def upload_spool(store: TrackingStore, folder: Path) -> Uploaded:
     if not waiting:
         return Uploaded(folder, 0, 0)
     try:
-        spool = Spool(folder, store.uri)
+        spool = Spool(folder, store)
     except (SpoolBusyError, OSError) as error:
         return Uploaded(folder, 0, waiting, (str(error),))
     try:
@@ -67,8 +67,12 @@ def upload_spool(store: TrackingStore, folder: Path) -> Uploaded:
 
 def upload_spools(store: TrackingStore, output_dir: Path) -> list[Uploaded]:
     """`upload_spool` for each study below `output_dir` whose spool was meant for this store."""
-    found = sorted(output_dir.glob(f"*/{SPOOL}"))
-    return [upload_spool(store, folder) for folder in found if store_of(folder) == hide_password(store.uri)]
+    uploaded = []
+    for folder in sorted(output_dir.glob(f"*/{SPOOL}")):
+        meant = store_of(folder)
+        if meant is not None and meant.uri == hide_password(store.uri):
+            uploaded.append(upload_spool(TrackingStore(store.uri, meant.artifact_location), folder))
+    return uploaded
 
 
 def catch_up(tracking_uri: str | None) -> list[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .bundle import weights_hash, write_generator, write_mlflow_model
+from .bundle import STANDALONE, weights_hash, write_generator, write_mlflow_model
 from .card import SCORES, description, model_card, write_card
 from .checkpoint import read_checkpoint
+from .integrity import FILES_TAG, files_hash
 from .labels import ARM, STUDY, text_tags
 from .origin import REPRODUCE, Origin
 from .promotion import Evidence
@@ -55,6 +56,22 @@ def find_version(client: MlflowClient, model: str, digest: str) -> int | None:
     return None if found is None else int(found.version)
 
 
+def warm_up() -> None:
+    """Write a model and throw it away: MLflow's first one takes half a second, which nobody should wait for at the end.
+
+    It lists all installed packages once, to warn where they differ from those that a model needs.
+    """
+    import mlflow.pyfunc
+
+    with tempfile.TemporaryDirectory(prefix="ambient-register-") as scratch:
+        mlflow.pyfunc.save_model(
+            path=str(Path(scratch) / "model"),
+            python_model=str(STANDALONE / "pyfunc_model.py"),
+            pip_requirements=[f"mlflow=={mlflow.__version__}"],
+            signature=False,
+        )
+
+
 def versions(client: MlflowClient, model: str) -> list[ModelVersion]:
     """All versions of a model; none where there is no such model."""
     quoted = model.replace("'", "\\'")
@@ -96,7 +113,7 @@ def register_version(client: MlflowClient, model: str, entry: Entry, known: list
         renew(client, model, version, _evidence_tags(entry))
     renew_card(client, model, version)
     if MODEL_ID in held.tags:
-        _link(client, held.tags[MODEL_ID], model, version)
+        _link(client, client.get_logged_model(held.tags[MODEL_ID]), model, version)
     return version
 
 
@@ -116,11 +133,13 @@ def renew(client: MlflowClient, model: str, version: int, tags: Mapping[str, str
 def _create(client: MlflowClient, model: str, entry: Entry, digest: str) -> ModelVersion:
     images_seen = read_checkpoint(entry.checkpoint).images_seen
     run = client.get_run(entry.run_id)
+    commit = run.data.tags.get("mlflow.source.git.commit", "")  # of the life of the search that trained it
     tags = {WEIGHTS_HASH: digest, STUDY: entry.origin.study, "images_seen": str(images_seen)}
-    tags |= _evidence_tags(entry) | _score_tags(entry) | _origin_tags(entry.origin)
-    logged = _logged(client, model, entry, run, digest, images_seen, tags)
+    tags |= _evidence_tags(entry) | _score_tags(entry) | _origin_tags(replace(entry.origin, commit=commit))
+    logged = _logged(client, model, entry, run, images_seen, tags)
     # Not models:/<id>: MLflow's SQL store would resolve that with its global tracking URI.
     tags[MODEL_ID] = logged.model_id  # the SQL store keeps no model_id of its own
+    tags[FILES_TAG] = logged.tags[FILES_TAG]
     created = client.create_model_version(
         model,
         logged.artifact_location,
@@ -129,7 +148,7 @@ def _create(client: MlflowClient, model: str, entry: Entry, digest: str) -> Mode
         description=description(model, logged.model_id, tags),
         model_id=logged.model_id,
     )
-    _link(client, logged.model_id, model, int(created.version))
+    _link(client, logged, model, int(created.version))
     return created
 
 
@@ -159,56 +178,58 @@ def _score_tags(entry: Entry) -> dict[str, str]:
 
 
 def _logged(
-    client: MlflowClient,
-    model: str,
-    entry: Entry,
-    run: Run,
-    digest: str,
-    images_seen: int,
-    tags: Mapping[str, str],
+    client: MlflowClient, model: str, entry: Entry, run: Run, images_seen: int, tags: Mapping[str, str]
 ) -> LoggedModel:
     """The run's logged model of these weights: what `log_model` makes, without its global state.
 
     One that was uploaded before the search died is taken; one whose upload was interrupted is marked as failed.
     """
+    experiment, name = run.info.experiment_id, _model_name(model)
+    for earlier in _uploaded(client, run, tags[WEIGHTS_HASH]):
+        if earlier.name == name and earlier.status == "READY":
+            return _output(client, run, earlier, images_seen)
+        if earlier.status == "PENDING":
+            client.finalize_logged_model(earlier.model_id, "FAILED")
+    with tempfile.TemporaryDirectory(prefix="ambient-register-") as scratch:
+        generator = write_generator(
+            entry.checkpoint, Path(scratch) / "generator", scores=entry.scores, facts=entry.facts
+        )
+        folder = write_mlflow_model(generator, Path(scratch) / "model")
+        own = {WEIGHTS_HASH: tags[WEIGHTS_HASH], FILES_TAG: files_hash(folder)}
+        logged = client.create_logged_model(
+            experiment, name=name, source_run_id=run.info.run_id, model_type="generator", tags=own
+        )
+        try:
+            write_card(folder, model_card(model, logged.model_id, tags))
+            client.log_model_artifacts(logged.model_id, str(folder))
+        except Exception:
+            client.finalize_logged_model(logged.model_id, "FAILED")
+            raise
+    return _output(client, run, client.finalize_logged_model(logged.model_id, "READY"), images_seen)
+
+
+def _output(client: MlflowClient, run: Run, logged: LoggedModel, images_seen: int) -> LoggedModel:
+    """Make the model an output of its run, if it is none; a model that is not whole never is."""
     from mlflow.entities import LoggedModelOutput
 
-    name = _model_name(model)
-    earlier = client.search_logged_models(
-        [run.info.experiment_id], f"source_run_id = '{run.info.run_id}' AND tags.`{WEIGHTS_HASH}` = '{digest}'"
-    )
-    for logged in earlier:
-        if logged.name == name and logged.status == "READY":
-            return logged
-        if logged.status == "PENDING":
-            client.finalize_logged_model(logged.model_id, "FAILED")
-    logged = client.create_logged_model(
-        run.info.experiment_id,
-        name=name,
-        source_run_id=run.info.run_id,
-        model_type="generator",
-        tags={WEIGHTS_HASH: digest},
-    )
-    try:
-        with tempfile.TemporaryDirectory(prefix="ambient-register-") as scratch:
-            generator = write_generator(
-                entry.checkpoint, Path(scratch) / "generator", scores=entry.scores, facts=entry.facts
-            )
-            folder = write_mlflow_model(generator, Path(scratch) / "model")
-            write_card(folder, model_card(model, logged.model_id, {**tags, MODEL_ID: logged.model_id}))
-            client.log_model_artifacts(logged.model_id, str(folder))
-    except BaseException:
-        client.finalize_logged_model(logged.model_id, "FAILED")
-        raise
-    client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=images_seen)])
-    return client.finalize_logged_model(logged.model_id, "READY")
+    known = () if run.outputs is None else run.outputs.model_outputs
+    if all(output.model_id != logged.model_id for output in known):
+        client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=images_seen)])
+    return logged
 
 
-def _link(client: MlflowClient, model_id: str, model: str, version: int) -> None:
+def _uploaded(client: MlflowClient, run: Run, digest: str) -> list[LoggedModel]:
+    """The run's logged models of these weights, from earlier calls."""
+    wanted = f"source_run_id = '{run.info.run_id}' AND tags.`{WEIGHTS_HASH}` = '{digest}'"
+    found: list[LoggedModel] = client.search_logged_models([run.info.experiment_id], wanted)
+    return found
+
+
+def _link(client: MlflowClient, logged: LoggedModel, model: str, version: int) -> None:
     """The tag by which MLflow's pages lead from a run and its model to the registered version."""
     link = json.dumps([{"name": model, "version": str(version)}])
-    if client.get_logged_model(model_id).tags.get("mlflow.modelVersions") != link:
-        client.set_logged_model_tags(model_id, {"mlflow.modelVersions": link})
+    if logged.tags.get("mlflow.modelVersions") != link:
+        client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": link})
 
 
 def _model_name(model: str) -> str:

@@ -30,7 +30,8 @@ _log = logging.getLogger(__name__)
 _KEPT = 50  # problems kept by their text; more are only counted
 _UNCLEAR_TRIES = 5  # at an answer of 500, which may be the server's trouble or this event's; about 8 s
 _QUIET = 2.0  # seconds that a store may be away before it is worth a line
-_PROMISE = 15.0  # seconds that a registration waits for a store that is away
+_AWAY_FOR_NOW = 15.0  # seconds after which a registration waits no longer for a store that is away,
+_PROMISE = 2.0  # but so long in any case
 _GRACE = 10.0  # seconds that closing waits for a store that is away, when what waits is in the spool
 
 
@@ -52,7 +53,7 @@ class Writer:
         self.refreshed: float | None = 0.0  # seconds that the last drawing of the study's pictures took; None: waiting
         self.cpu_seconds = 0.0  # processor time of the thread so far
         self._store, self._backoff = store, backoff
-        self._backlog = Backlog(folder, store.uri)
+        self._backlog = Backlog(folder, store)
         self._name = f"MLflow at {hide_password(store.uri)}"
         self._ping: Callable[[], None] | None = None
         self._said = False
@@ -109,11 +110,12 @@ class Writer:
 
     def _unwritten(self, timeout: float) -> list[str]:
         """The sentences for what is not in MLflow at the end."""
-        backlog, why = self._backlog, f"MLflow was still writing after {timeout:g} s"
+        backlog, why = self._backlog, f"still writing after {timeout:g} s"
+        store = hide_password(self._store.uri)
         if self.fatal is not None:
-            why = f"{self._name} refuses this study"
+            why = f"{store} refuses this study"
         elif self._since is not None:
-            why = f"{self._name} does not answer ({self._why})"
+            why = f"{store} does not answer ({self._why})"
         told = []
         if (kept := backlog.kept()) > 0:
             later = "which the next command of this study that reaches it uploads"
@@ -242,7 +244,8 @@ class Writer:
             if self._since is not None:
                 self._announce()
                 self._tell(self._backlog.keep())
-                self._backlog.promise_later(_PROMISE, self._later())
+                if time.monotonic() - self._since > _AWAY_FOR_NOW:
+                    self._backlog.promise_later(_PROMISE, self._later())
             self._backlog.pause(min(left, 0.5))
 
     def _announce(self) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from ambient_ray.data import ImageSet, to_float
 from ambient_ray.diffusion import NonFiniteSamplesError, sample
-from ambient_ray.evaluation import denoising_gap, evaluate, on_device
+from ambient_ray.evaluation import denoising_gaps, evaluate, on_device
 
 from .settings import TrainSettings
 from .trial import Fact, TrainingData, TrialInputError, World
@@ -41,6 +41,9 @@ def study_scorer(
 ) -> Scorer:
     """Every score of `evaluate`, and the denoising gap as gap, gap_low, gap_high. batch: images at a time for the gap.
 
+    Kept in arrays: each sample's neighbours and features; and of the gap its gap_sigmas [k], gap_losses [2,k] on
+    training and held-out images, and gap_bands [k,3], the gap at each sigma with its interval.
+
     Raises TrialInputError when the data carry no extractor or references.
     """
     if data.extractor is None or data.references is None:
@@ -52,7 +55,7 @@ def study_scorer(
 
     def score(denoiser: nn.Module, samples: npt.NDArray[np.uint8]) -> Scored:
         result = evaluate(samples, extractor, data.references, seeds=seeds)
-        gap = denoising_gap(
+        gaps = denoising_gaps(
             denoiser,
             train,
             heldout,
@@ -75,8 +78,14 @@ def study_scorer(
             "most_similar_first": nearest.most_similar_first(),
             "features": result.features.astype(np.float16),
         }
-        gaps = {"gap": gap.value, "gap_low": gap.low, "gap_high": gap.high}
-        return Scored(dict(result.values) | gaps, result.facts, arrays)
+        arrays |= {
+            "gap_sigmas": np.array(gaps.sigmas),
+            "gap_losses": np.stack([gaps.train, gaps.heldout]),
+            "gap_bands": np.array([[band.value, band.low, band.high] for band in gaps.bands]),
+        }
+        gap = gaps.overall
+        values = {"gap": gap.value, "gap_low": gap.low, "gap_high": gap.high}
+        return Scored(dict(result.values) | values, result.facts, arrays)
 
     return score
 

@@ -67,6 +67,7 @@ def test_every_model_and_alias_of_the_registry_is_told():
     found = Registration(3, 3, True, "the model had no champion", (3, 4, 5), told)
     text = closing(Registered(found, left_out=2))
     assert "3 models of this search are versions 3 to 5 of the model faces; 2 more of the front are not" in text
+    assert "(tracking.register_front):" in text
     assert "@lowest-memorization: version 5" in text and "@best-fidelity: stays at version 1 of the study old" in text
     assert "models of this search" not in closing(Registered(Registration(3, 3, True, "first", (3,))))
 

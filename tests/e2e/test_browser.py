@@ -26,7 +26,9 @@ from safetensors.torch import save_file
 
 from ambient_ray.diffusion import build_backbone
 from ambient_ray.interval import Interval
+from ambient_ray.reporting.study_figures import StudyView, draw_study, samples_thumbnail
 from ambient_ray.tracking import DatasetFacts, Evidence, RungScores, StudyRecorder, TrackingStore, resolve_store
+from ambient_ray.tuning.records import Objectives, RungRecord, TrialRecord, settled_reference
 
 api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -84,16 +86,23 @@ def scored(number: int, rung: int, folder: Path) -> RungScores:
     return RungScores(rung, 100 * (rung + 1), scores, {"extractor": "pixels", "n": 20}, folder, seconds=1.5)
 
 
-def front_figure(folder: Path) -> Path:
-    """The interactive front, written as the search writes its own: one HTML file that holds plotly."""
-    import plotly.graph_objects as go
-
-    last = [scored(number, 1, folder).scores for number in range(TRIALS)]
-    names = [f"trial {number}" for number in range(TRIALS)]
-    points = go.Scatter(x=[s["fd"] for s in last], y=[s["f_mem"] for s in last], text=names, mode="markers")
-    path = folder / "front.html"
-    go.Figure(points).write_html(path, include_plotlyjs=True)
-    return path
+def draw_figures(folder: Path) -> dict[str, float]:
+    """The study's figures, as a search draws them."""
+    trials = []
+    for number in range(TRIALS):
+        rungs = []
+        for rung in range(2):
+            there = scored(number, rung, folder)
+            rungs.append(RungRecord(rung, there.images_seen, there.scores, there.facts, str(folder), 1.5, rung + 1.0))
+        arm, settings = ("ambient", {"sigma_tn": 0.1 + number}) if number else ("ddpm", {"sigma_tn": 0.0})
+        trials.append(TrialRecord(number, arm, settings, "finished", tuple(rungs)))
+    objectives = Objectives("fd", "f_mem")
+    reference = settled_reference(trials, objectives, 1.0)
+    samples = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1), dtype=np.uint8)
+    picture = samples_thumbnail(samples)
+    view = StudyView(STUDY, trials, objectives, reference, (100, 200), ("sigma_tn",), champion=(TRIALS - 1, 1))
+    draw_study(view, folder, thumbnail=lambda candidate: picture)
+    return {}
 
 
 def record(recorder: StudyRecorder, folder: Path) -> None:
@@ -117,7 +126,7 @@ def record(recorder: StudyRecorder, folder: Path) -> None:
         sentence="Ambient copies less.", facts={"extractor": "pixels", "n": 20},
     )  # fmt: skip
     champion = recorder.register_champion(TRIALS + 1, scored(TRIALS + 1, 1, weights), evidence)
-    recorder.log_file(front_figure(folder), "figures")
+    recorder.refresh(draw_figures, 100 * TRIALS)
     recorder.finish({"hypervolume": 1.5}, note="**Ambient** copies less.")
     assert recorder.flush(timeout=120)
     assert champion.result(1).champion == 1 and recorder.problems == ()
@@ -257,13 +266,24 @@ def test_the_front_figure_is_drawn_and_tells_of_a_point_under_the_mouse(site: Si
     page.get_by_text("front.html", exact=True).click()
     figure = page.frame_locator("iframe.mlflow-html-iframe")
     points = figure.locator(".scatterlayer path.point")
-    api.expect(points).to_have_count(TRIALS)
-    place = points.first.bounding_box(timeout=WAIT)
-    assert place is not None
-    across, down = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
-    page.mouse.move(across - 60, down - 60)
-    page.mouse.move(across, down, steps=5)
-    api.expect(figure.locator(".hoverlayer .hovertext").first).to_contain_text("trial 0")
+    api.expect(points.first).to_be_visible()
+    assert points.count() >= 2 * TRIALS  # every trial at every rung
+    card = figure.locator("#front-card")
+    api.expect(card).to_be_hidden()
+    shown = None
+    for index in range(points.count()):  # some lie below others
+        place = points.nth(index).bounding_box(timeout=WAIT)
+        assert place is not None
+        across, down = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
+        page.mouse.move(across - 60, down - 60)
+        page.mouse.move(across, down, steps=5)
+        page.wait_for_timeout(100)
+        if card.is_visible():
+            shown = card.get_attribute("data-trial")
+            break
+    assert shown is not None
+    api.expect(card.locator("img")).to_be_visible()
+    api.expect(card).to_contain_text("f_mem")
     site.shot("5-front")
 
 
@@ -283,8 +303,9 @@ def test_the_views_columns_and_two_trials_side_by_side(site: Site) -> None:
     site.shot("7-compared")
 
 
-def test_the_champions_page_shows_its_alias_and_where_it_comes_from(site: Site) -> None:
+def test_the_champions_page_shows_its_card_its_alias_and_where_it_comes_from(site: Site) -> None:
     site.go(f"models/{STUDY}/versions/1?{TRAINING}")
     api.expect(site.page.get_by_text("champion").first).to_be_visible()
     api.expect(site.page.get_by_role("link", name="seed 2")).to_be_visible()
+    api.expect(site.page.get_by_text("No privacy guarantee is claimed").first).to_be_attached()
     site.shot("8-champion")

@@ -3,6 +3,7 @@
 One story over one study, as its user lives it; each step costs a few real trials.
 """
 
+import hashlib
 import json
 import os
 import signal
@@ -211,6 +212,26 @@ def test_no_pickle_was_written(story):
     assert ours == []
 
 
+def test_the_front_is_registered_with_cards_and_both_its_ends_have_their_aliases(story):
+    from ambient_ray.tuning.records import Objectives
+    from ambient_ray.tuning.study import Study
+
+    client, _ = runs_of(story["folder"])
+    study = Study("story", f"journal:{story['folder']}/out/story/study.journal", Objectives("fd_classifier", "f_mem"))
+    front = {Path(c.rung.checkpoint) for c in study.landscape().front}
+    hashes = {hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest() for folder in front}
+    versions = client.search_model_versions("name='story'")
+    assert hashes <= {v.tags["ambient_ray.weights_sha256"] for v in versions} and len(front) <= 8
+    assert all(
+        "No privacy guarantee is claimed" in v.description and "How to reproduce" in v.description for v in versions
+    )
+    aliases = client.get_registered_model("story").aliases
+    assert {"champion", "best-fidelity", "lowest-memorization", "ddpm-baseline"} <= set(aliases)
+    best = client.get_model_version("story", aliases["best-fidelity"]).tags["ambient_ray.scores"]
+    assert json.loads(best)["fd_classifier"] == study.landscape().front[0].fidelity
+    assert f"@best-fidelity: version {aliases['best-fidelity']}" in story["last"][1]
+
+
 def test_the_champion_loads_and_is_drawn_from(story):
     from ambient_ray.tracking import load_model
 
@@ -247,14 +268,15 @@ print("loaded")
 
 
 def test_the_same_command_again_runs_nothing_and_answers_the_same(story):
+    client, _ = runs_of(story["folder"])
+    before = {v.version: v.tags for v in client.search_model_versions("name='story'")}
     code, out = run(story["folder"], "trials=4", seconds=120)
     assert code == 0 and "0 of 4 trials to run" in out
     sentence = next(line for line in out.splitlines() if line.startswith("At matched fidelity"))
     assert sentence in story["last"][1]
     client, runs = runs_of(story["folder"])
     assert len(runs) == 5
-    versions = client.search_model_versions("name='story'")
-    assert len({v.version for v in versions}) == 1
+    assert {v.version: v.tags for v in client.search_model_versions("name='story'")} == before
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import torch
 
 from ambient_ray.diffusion import empirical_denoiser
 from ambient_ray.errors import UserError
-from ambient_ray.evaluation import denoising_gap, denoising_losses
+from ambient_ray.evaluation import bootstrap_interval, denoising_gap, denoising_gaps, denoising_losses
 
 
 def gaussian_images(n: int, seed: int) -> torch.Tensor:
@@ -41,6 +41,33 @@ def test_the_denoiser_that_knows_the_subset_by_heart_has_gap_one():
     estimate = denoising_gap(memorized, train, heldout, sigmas=(0.05, 0.1))
     assert estimate.value > 0.99
     assert estimate.low > 0.98
+
+
+def test_bands_say_at_which_levels_it_knows_its_images_by_heart():
+    """Below sigma 1 the training images themselves, above it the distribution: as Ambient training is meant to be."""
+    train, heldout = gaussian_images(60, 0), gaussian_images(200, 1)
+
+    def mixed(x, sigma, labels=None):
+        copied = torch.cat([empirical_denoiser(x[i : i + 1], sigma[i : i + 1], train) for i in range(len(x))])
+        return torch.where(sigma.view(-1, 1, 1, 1) < 1, copied, ideal(x, sigma))
+
+    sigmas = (0.05, 0.1, 1.5, 3.0)
+    found = denoising_gaps(mixed, train, heldout, sigmas=sigmas)
+    assert found.sigmas == sigmas
+    low, lower, high, higher = found.bands
+    assert min(low.low, lower.low) > 0.97
+    assert high.low < 0 < high.high and higher.low < 0 < higher.high
+
+
+def test_bands_are_the_gap_at_one_sigma_and_their_losses_make_the_whole():
+    train, heldout = gaussian_images(30, 0), 1.3 * gaussian_images(50, 1)
+    found = denoising_gaps(ideal, train, heldout, seed=4)
+    assert found.overall == denoising_gap(ideal, train, heldout, seed=4)
+    assert found.overall.value == pytest.approx(1 - found.train.mean() / found.heldout.mean())
+    seen, unseen = (denoising_losses(ideal, images, seed=4) for images in (train, heldout))
+    for k, band in enumerate(found.bands):
+        alone = bootstrap_interval(lambda a, b: (b - a) / b, seen[:, k], unseen[:, k], seed=4)
+        assert (band.value, band.low, band.high) == pytest.approx((alone.value, alone.low, alone.high))
 
 
 def test_noise_is_common_to_all_calls_and_batch_sizes():

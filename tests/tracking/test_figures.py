@@ -1,6 +1,5 @@
 """Pictures show what they claim: the right neighbours, every image, whole pixels."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ambient_ray.evaluation import partial_copies
-from ambient_ray.reporting.front import FrontPoint, front_figure, short_count
 from ambient_ray.tracking.figures import nearest_gallery, nearest_training, partial_gallery, sample_grid
 
 
@@ -63,39 +61,6 @@ def test_a_gallery_puts_the_most_similar_first_and_frames_copies_only(tmp_path: 
     path = nearest_gallery(images, images, np.ones(3), tmp_path / "by.png", order=order, columns=3)
     middle = np.asarray(Image.open(path))[int(picture.shape[0] * 0.62), :, 0]
     assert next(level for level in middle if level in levels) == 60
-
-
-POINTS = [
-    FrontPoint(90.0, 0.0, 0.0, 0.01, 64_000, 0, "ddpm", on_front=True),
-    FrontPoint(60.0, 0.8, 0.75, 0.85, 512_000, 0, "ddpm"),
-    FrontPoint(58.0, 0.3, 0.25, 0.36, 512_000, 1, on_front=True, champion=True),
-    FrontPoint(float("nan"), 0.3, images_seen=64_000, trial=2),
-]
-
-
-@pytest.mark.parametrize(
-    "points",
-    [
-        POINTS,
-        POINTS[:1],
-        POINTS[2:],
-        [replace(POINTS[0], fidelity=900.0), *POINTS[1:]],
-        [replace(POINTS[1], arm="rival")],
-    ],
-    ids=["all", "one", "no ddpm", "log axis", "rival"],
-)
-def test_a_front_is_drawn_for_few_and_for_odd_points(points: list[FrontPoint], tmp_path: Path) -> None:
-    picture = np.asarray(Image.open(front_figure(points, tmp_path / "front.png", null=0.002)))
-    assert picture.shape[1] > 1000 and picture.std() > 10
-
-
-def test_no_finite_point_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="finite"):
-        front_figure(POINTS[3:], tmp_path / "front.png")
-
-
-def test_training_lengths_are_short() -> None:
-    assert [short_count(n) for n in (512, 64_000, 1_500_000)] == ["512", "64k", "1.5M"]
 
 
 def test_partial_copies_are_shown_with_the_part_that_is_copied(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def record(
 
 
 def contents(store: TrackingStore, study: str) -> dict:
-    """All that MLflow holds of a study, without what differs between two studies: ids and times."""
+    """All that MLflow holds of a study, without what differs between two: ids, times, the process and its load."""
     client = MlflowClient(store.uri, store.uri)
     experiment = client.get_experiment_by_name(study)
     assert experiment is not None
@@ -114,7 +114,7 @@ def contents(store: TrackingStore, study: str) -> dict:
 
     def tags(run: Run) -> dict[str, str]:
         own = {key: names.get(value, value.replace(study, "STUDY")) for key, value in run.data.tags.items()}
-        return {key: value for key, value in own.items() if key != "mlflow.user"}
+        return {key: value for key, value in own.items() if not key.startswith(("mlflow.user", "mlflow.source"))}
 
     found = {
         names[run.info.run_id]: {
@@ -125,6 +125,7 @@ def contents(store: TrackingStore, study: str) -> dict:
             "metrics": {
                 key: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, key)]
                 for key in run.data.metrics
+                if not key.startswith("system/")  # the machine's load, now and then
             },
             "files": sorted(files(run.info.run_id)),
             "models": len(run.outputs.model_outputs) if run.outputs else 0,
@@ -153,21 +154,24 @@ def quick(store: TrackingStore) -> Callable[..., StudyRecorder]:
     return lambda **more: StudyRecorder(store, backoff=(0.001, 0.01), **more)
 
 
-def test_an_answer_lost_at_any_call_changes_nothing(store: TrackingStore, quick, faulty) -> None:
-    """A call that was carried out, whose caller heard nothing: made again, it must not make anything twice."""
+def test_answers_lost_at_any_call_change_nothing(store: TrackingStore, quick, faulty) -> None:
+    """A call that was carried out, whose caller heard nothing: made again, it must not make anything twice.
+
+    Every thirteenth answer is lost, from any first one on: more calls than that no event needs.
+    """
     client = faulty(lambda number, name: None)
     with quick() as recorder:
         record(recorder, "faultless", None)
         assert recorder.close() == ()
     expected, calls = contents(store, "faultless"), client.calls
     assert calls > 25
-    for lost in range(calls):
-        client = faulty(lambda number, name, lost=lost: "answer" if number == lost else None)
+    for first in range(13):
+        client = faulty(lambda number, name, first=first: "answer" if number % 13 == first else None)
         with quick() as recorder:
-            record(recorder, f"lost {lost}", None)
+            record(recorder, f"lost {first}", None)
             assert recorder.close() == ()
-        assert client.calls > calls
-        assert differences(contents(store, f"lost {lost}"), expected) == [], f"call {lost}"
+        assert client.calls > calls + 2
+        assert differences(contents(store, f"lost {first}"), expected) == [], f"from call {first} on"
 
 
 def test_the_first_answer_of_every_method_lost(store: TrackingStore, quick, faulty, write_checkpoint) -> None:
@@ -190,6 +194,9 @@ def test_the_first_answer_of_every_method_lost(store: TrackingStore, quick, faul
     assert len(seen) > 15
     expected, found = contents(store, "with champion"), contents(store, "with faults")
     assert found["versions"] == [1] and int(found["aliases"]["champion"]) == 1
+    # When the answer to the alias' move was lost, the model is found to be the champion.
+    assert "champion already" in found["STUDY"]["tags"].pop("ambient_ray.promotion")
+    del expected["STUDY"]["tags"]["ambient_ray.promotion"]
     assert differences(found, expected) == []
 
 
@@ -210,7 +217,7 @@ def test_what_waits_is_on_disk_at_once_and_is_uploaded_in_order(
     record(recorder, "away", checkpoint, checkpoint)
     until(lambda: len(entries(spool)) >= 11)
     (told,) = recorder.close(timeout=0.2)
-    assert told.startswith("MLflow at sqlite:///") and "does not answer (Connection refused)" in told
+    assert told.startswith("sqlite:///") and "does not answer (Connection refused)" in told
     assert f"11 events are kept in {spool}" in told and "next command of this study" in told
     shutil.rmtree(checkpoint)  # as the study does with what it no longer needs
     assert upload_spools(TrackingStore("http://elsewhere:5000", None), tmp_path) == []  # not meant for that one
@@ -301,12 +308,12 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_killed_study_that_only_another_command_uploads_is_ended(store, quick, faulty, tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool", store.uri)
+    spool = Spool(tmp_path / "spool", store)
     spool.add(ev.StudyStarted("half", {}, {}, None, None), 1.0)
     spool.add(ev.TrialStarted(0, "ddpm", {"seed": 1}), 2.0)
     spool.add(ev.RungScored(0, RungScores(0, 100, {"fd": 1.0}, checkpoint=tmp_path / "gone")), 3.0)
     with pytest.raises(SpoolBusyError, match="another process works on"):
-        Spool(tmp_path / "spool", store.uri)
+        Spool(tmp_path / "spool", store)
     assert "another process" in upload_spool(store, tmp_path / "spool").problems[0]
     spool.close()
     uploaded = upload_spool(store, tmp_path / "spool")
@@ -322,7 +329,8 @@ def test_a_killed_study_that_only_another_command_uploads_is_ended(store, quick,
 
 
 def test_a_registration_promises_to_be_made_later(store, quick, faulty, monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("ambient_ray.tracking.writer._PROMISE", 0.1)
+    monkeypatch.setattr("ambient_ray.tracking.writer._AWAY_FOR_NOW", 0.1)
+    monkeypatch.setattr("ambient_ray.tracking.writer._PROMISE", 0.0)
     client = faulty(away)
     recorder = quick(spool=tmp_path / "spool")
     recorder.start("promise", {})
@@ -330,6 +338,7 @@ def test_a_registration_promises_to_be_made_later(store, quick, faulty, monkeypa
     future = recorder.register_champion(0, scored, EVIDENCE)
     with pytest.raises(WaitingError, match=r"waits in .*spool and is made by the next command of this study"):
         future.result(timeout=20)
+    monkeypatch.setattr("ambient_ray.tracking.writer._PROMISE", 1000.0)
     late = recorder.register_champion(0, scored, EVIDENCE)
     client._fails = lambda number, name: None
     assert recorder.flush()
@@ -376,7 +385,7 @@ def test_closing_takes_bounded_time_though_the_server_is_slow(store, quick, monk
     began = time.monotonic()
     (told,) = recorder.close(timeout=1.0)
     assert time.monotonic() - began < 3
-    assert told.startswith("MLflow was still writing after 1 s") and "events are kept in" in told
+    assert told.startswith("still writing after 1 s") and "events are kept in" in told
     time.sleep(0.5)  # a call that was under way is over
     monkeypatch.setattr(runs_module, "open_client", lambda uri: good)
     assert upload_spool(store, tmp_path / "spool").left == 0
@@ -406,7 +415,7 @@ def test_an_event_comes_back_as_it_was(event, tmp_path: Path) -> None:
 def test_files_of_an_event_outlive_their_originals(tmp_path: Path, write_checkpoint) -> None:
     checkpoint, held = write_checkpoint(), tmp_path / "held"
     (checkpoint / "train_state.safetensors").write_bytes(b"large")
-    spool = Spool(held, "sqlite:///x.db")
+    spool = Spool(held, TrackingStore("sqlite:///x.db", None))
     rung = spool.add(ev.RungScored(0, RungScores(0, 100, {}, {}, checkpoint)), 0.0)
     model = ev.FoundModel(0, RungScores(0, 100, {}, {}, checkpoint), EVIDENCE, ("champion",))
     found = spool.add(ev.ModelsFound("m", (model,), "ambient-search", Future()), 0.0)
@@ -437,7 +446,7 @@ def test_a_spool_makes_only_events_and_reads_only_its_own_files(tmp_path: Path) 
 
 
 def test_a_damaged_event_is_set_aside_and_told(store, quick, tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool", store.uri)
+    spool = Spool(tmp_path / "spool", store)
     spool.add(ev.StudyStarted("damaged", {}, {}, None, None), 1.0)
     broken = spool.add(ev.TextLogged("lost", "lost.txt"), 2.0)
     spool.add(ev.TextLogged("kept", "kept.txt"), 3.0)

@@ -37,6 +37,9 @@ def test_a_rung_carries_every_score_its_facts_and_the_nearest_images(tmp_path):
         assert kept["nearest_index"].shape == (6,)
         assert (kept["nearest_index"] < len(train)).all()
         assert sorted(kept["most_similar_first"]) == list(range(6))
+        train_loss, heldout_loss = kept["gap_losses"]
+        assert kept["gap_bands"][:, 0] == pytest.approx(1 - train_loss / heldout_loss)
+        assert 1 - train_loss.mean() / heldout_loss.mean() == pytest.approx(result.scores["gap"])
 
 
 def test_scoring_without_references_is_refused_before_training(tmp_path):

@@ -39,24 +39,30 @@ def shown(audit: Audit) -> dict[str, tuple[Measure, str]]:
     return rows
 
 
-def table(audit: Audit) -> Table:
-    """The measures with interval, null, bound and verdict; a model's own figures, where it has any, beside them."""
+def table(audit: Audit, *, narrow: bool = False) -> Table:
+    """The measures with interval, null, bound and verdict; a model's own figures, where it has any, beside them.
+
+    narrow: for 80 columns, the bound and its verdict below the value.
+    """
     own, judged = own_scores(audit), {one.measure.name: one for one in audit.judged}
     made = Table(title=Text(heading(audit)), title_justify="left", box=box.SIMPLE_HEAD)
-    made.add_column("measure", overflow="fold")
+    made.add_column("measure", no_wrap=True)
     made.add_column("value [95 % interval]", no_wrap=True)
     made.add_column("real images", justify="right")
     if own:
         made.add_column("model's own", justify="right")
-    made.add_column("bound")
-    made.add_column("verdict")
+    for name in () if narrow else ("bound", "verdict"):
+        made.add_column(name, no_wrap=True)
     for name, (measure, _) in shown(audit).items():
-        verdict = judged.get(name)
-        style = "" if verdict is None else ("green" if verdict.passed else "bold red")
+        value, bound, verdict = Text(f"{number(measure.value)} {interval(measure)}"), "", Text()
+        if (one := judged.get(name)) is not None:
+            bound = f"{'≥' if one.bound.least else '≤'} {one.bound.limit:g}"
+            verdict = Text(one.word, style="green" if one.passed else "bold red")
+            value = Text("\n").join([value, Text(f"{bound}: ") + verdict]) if narrow else value
         made.add_row(
-            name, Text(f"{number(measure.value)} {interval(measure)}"), null(measure),
+            name, value, null(measure),
             *([number(own[name]) if name in own else ""] if own else []),
-            verdict.bound.text if verdict else "", Text(verdict.word if verdict else "", style=style),
+            *(() if narrow else (bound, verdict)),
         )  # fmt: skip
     return made
 
@@ -96,8 +102,10 @@ def evidence(audit: Audit) -> list[str]:
 
 
 def number(value: float) -> str:
-    """A figure in a table: 0.0125, 34.2, 0."""
-    return f"{value:.3g}" if math.isfinite(value) else "not a number"
+    """A figure in a table: 0.0125, 34.2, 0, -8.4e-05."""
+    if not math.isfinite(value):
+        return "not a number"
+    return f"{value:.3g}" if abs(value) >= 1e-4 or value == 0 else f"{value:.2g}"
 
 
 def _said(one: Judged) -> str:
