@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ambient_ray.errors import UserError
 
-from .events import RungScores
 from .labels import ARM, IMAGES_SEEN, KIND, REASON, REPLICA_OF, SPEED, STATE, STUDY, SYSTEM, TRIAL
 from .location import existing_store
-from .rung_record import FOLDER, RungRecordError, StoredRung, read_rung
+from .recording.events import RungScores
+from .recording.rung_record import FOLDER, RungRecordError, StoredRung, read_rung
 from .store import open_client
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 from PIL import Image
 
-from ambient_ray.reporting.document import Figure, Notice
-from ambient_ray.reporting.recall import recall
-from ambient_ray.reporting.side_by_side import champions_sentence, differences, incomparable, two_studies
+from ambient_ray.reporting.report.document import Figure, Notice
+from ambient_ray.reporting.report.recall import recall
+from ambient_ray.reporting.report.side_by_side import champions_sentence, differences, incomparable, two_studies
+from ambient_ray.reporting.report.web import write_page
 from ambient_ray.reporting.tables import Table
-from ambient_ray.reporting.web import write_page
 from ambient_ray.tuning.pareto import hypervolume
 
 
@@ -73,7 +73,7 @@ def test_other_objectives_and_an_empty_study_do_not_compare(stored):
 
 
 def test_the_figure_is_told_apart_without_colour(stored, tmp_path):
-    from ambient_ray.reporting.side_by_side import both_fronts
+    from ambient_ray.reporting.report.side_by_side import both_fronts
 
     (tmp_path / "f.png").write_bytes(both_fronts(recall(stored()), recall(replace(stored(), name="twin"))))
     with Image.open(tmp_path / "f.png") as picture:
