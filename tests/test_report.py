@@ -152,7 +152,7 @@ def test_two_studies_side_by_side(store: TrackingStore, tmp_path: Path, capsys: 
     arguments = ["--compare", "faces", "better", "--tracking-uri", store.uri, "--to", str(tmp_path), "--pdf"]
     assert main(arguments) == 0
     text = shown(tmp_path / "faces-better-report.html")
-    assert "the champion of faces copies more" in text and "Both fronts, with 95 % intervals" in text
+    assert "that of better copies less" in text and "Both fronts, with 95 % intervals" in text
     assert (tmp_path / "faces-better-report.pdf").stat().st_size > 10_000
     assert capsys.readouterr().out.startswith("faces: At matched fidelity")
 
