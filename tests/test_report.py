@@ -18,7 +18,8 @@ from ambient_ray.console.configuration import validate
 from ambient_ray.report import main
 from ambient_ray.reporting.verdict import conclude
 from ambient_ray.tracking import DatasetFacts, RungScores, StudyRecorder, TrackingStore, resolve_store
-from ambient_ray.tracking.reading import StudyFiles, read_study
+from ambient_ray.tracking.reading import read_study
+from ambient_ray.tracking.study_files import StudyFiles
 from ambient_ray.tuning.champion import Rule
 from ambient_ray.tuning.records import Landscape, Objectives, RungRecord, TrialRecord, settled_reference
 
