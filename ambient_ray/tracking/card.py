@@ -27,6 +27,12 @@ _BIBTEX = """\
   journal = {arXiv preprint arXiv:2502.21278},
   year    = {2025}
 }"""
+# What stands in a description that is too long for a section.
+_ELSEWHERE = {
+    "configuration": f"## How to reproduce\n\nCommands, seeds, commit and versions are in {README}, and with the whole"
+    f" configuration in the tag `{REPRODUCE}`.",
+    "evidence": "## Evidence\n\nThe tag `evidence.sentence` says it.",
+}
 # What each score is, and the key of the same figure for held-out images.
 _COPYING = {
     "f_mem": ("samples whose nearest training image is 3 times nearer than the second, in pixels", "f_mem_heldout"),
@@ -64,8 +70,10 @@ def description(model: str, model_id: str, tags: Mapping[str, str]) -> str:
     """
     sections = _sections(model, model_id, tags)
     more = f"The whole card is {README} among this version's artifacts."
-    for given_up in ("", "citation", "training", "data", "configuration"):
-        sections.pop(given_up, None)
+    for given_up in ("", "citation", "training", "data", "configuration", "evidence"):
+        if given_up in sections:
+            sections[given_up] = _ELSEWHERE.get(given_up, "")
+        sections = {name: text for name, text in sections.items() if text}
         text = "\n\n".join([*sections.values(), *([more] if given_up else [])])
         if len(text) <= DESCRIPTION_LIMIT:
             return text
@@ -79,10 +87,10 @@ def write_card(folder: Path, text: str) -> Path:
     return path
 
 
-def about(model: str) -> str:
+def about() -> str:
     """What a registered model is: the text of its page, which its versions' cards go into."""
     return (
-        f"Diffusion models of the study {model}, trained on few images and chosen by what they copy of them"
+        "Diffusion models that were trained on few images and chosen by what they copy of them"
         f" ([Ambient Diffusion]({_PAPER}), ambient-ray). Each version has its card.\n\n"
         "- `champion`: moves only to what 95 % intervals show to be better; `previous-champion`: what it was before\n"
         "- `lowest-memorization`, `best-fidelity`: ends of the newest study's front; the first within twice DDPM's"

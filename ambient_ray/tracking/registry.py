@@ -167,7 +167,7 @@ def _ensure_model(client: MlflowClient, name: str) -> None:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
     try:
-        client.create_registered_model(name, tags={"ambient_ray": "generator"}, description=about(name))
+        client.create_registered_model(name, tags={"ambient_ray": "generator"}, description=about())
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
