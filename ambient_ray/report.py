@@ -60,7 +60,7 @@ def _reported(name: str, tracking_uri: str | None) -> tuple[Document, str]:
     from ambient_ray.console.again import search_command
     from ambient_ray.reporting.report.page import study_report
     from ambient_ray.reporting.report.pictures import gather
-    from ambient_ray.tracking.reading import StudyFiles
+    from ambient_ray.tracking.study_files import StudyFiles
 
     with StudyFiles(study.stored.tracking_uri, study.stored.artifact_uris) as files:
         pictures = gather(study, files)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Any
 
-from ambient_ray.tracking.reading import StoredStudy
+from ambient_ray.tracking.stored import StoredStudy
 
 from ..tables import Column, Table
 from .document import Block, Code, Facts, Paragraph

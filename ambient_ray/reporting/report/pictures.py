@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ambient_ray.tracking.reading import StudyFiles
+from ambient_ray.tracking.study_files import StudyFiles
 from ambient_ray.tuning.records import Candidate
 
 from ..figures.interactive import IMAGES, shown_first

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from ambient_ray.errors import UserError
 from ambient_ray.tracking.labels import OBJECTIVES, SEARCHED
-from ambient_ray.tracking.reading import StoredStudy, StoredTrial
+from ambient_ray.tracking.stored import StoredStudy, StoredTrial
 from ambient_ray.tuning.champion import Rule
 from ambient_ray.tuning.records import Landscape, Objectives, RungRecord, State, TrialRecord, settled_reference
 

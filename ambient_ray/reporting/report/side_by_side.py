@@ -67,23 +67,29 @@ def incomparable(a: Recalled, b: Recalled) -> tuple[str, ...]:
 
 
 def champions_sentence(a: Recalled, b: Recalled) -> str:
-    """Both champions' memorization with their intervals, and whether these are apart."""
+    """Both champions with their intervals, and what these carry: less copying counts where fidelity is not worse."""
     first, second = _champion(a), _champion(b)
     if first is None or second is None:
         return "At least one of the two has no champion, so there is nothing to compare."
-    name = a.objectives.memorization
-    word = "copies less" if first[1].below(second[1]) else "copies more" if second[1].below(first[1]) else ""
-    claim = f"the champion of {a.stored.name} {word}" if word else "no evidence of a difference in copying"
-    reason = "" if word else " (the 95 % intervals overlap, or one has none)"
-    kinds = [bool(s.verdict.confirmed) for s in (a, b)]
-    over = "over fresh training seeds" if all(kinds) else "of one run each, not confirmed on fresh seeds"
-    if kinds[0] != kinds[1]:
-        over = "one over fresh training seeds and one of a single run"
-    return (
-        f"The champion of {a.stored.name} has {name} {first[1].text()} at {a.objectives.fidelity}"
-        f" {first[0].text('.3g')}, that of {b.stored.name} {second[1].text()} at {second[0].text('.3g')}, {over}:"
-        f" {claim}{reason}."
+    name, distance = a.objectives.memorization, a.objectives.fidelity
+    text = (
+        f"The champion of {a.stored.name} has {name} {first[1].text()} at {distance} {first[0].text('.3g')}, that of"
+        f" {b.stored.name} {second[1].text()} at {second[0].text('.3g')}: "
     )
+    pairs = ((a, first, second), (b, second, first))
+    less = next(((study, ours, theirs) for study, ours, theirs in pairs if ours[1].below(theirs[1])), None)
+    if less is None:
+        text += "no evidence of a difference in copying (the 95 % intervals overlap, or one has none)."
+    elif less[2][0].below(less[1][0]):
+        text += f"that of {less[0].stored.name} copies less at a worse fidelity, so neither is the better one."
+    else:
+        text += f"that of {less[0].stored.name} copies less, and its fidelity is not shown to be worse."
+    single = [study.stored.name for study in (a, b) if not study.verdict.confirmed]
+    if single:
+        text += (
+            f" Not confirmed on fresh seeds: {' and '.join(single)}, whose numbers are of one run, the best of many."
+        )
+    return text
 
 
 def differences(a: Recalled, b: Recalled) -> Table:
@@ -146,6 +152,7 @@ def both_fronts(a: Recalled, b: Recalled) -> bytes:
     """The two fronts in one plane, as a PNG: told apart by colour, mark and dash."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     figure = Canvas(figsize=(7.2, 4.6), dpi=160, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
@@ -157,6 +164,9 @@ def both_fronts(a: Recalled, b: Recalled) -> bytes:
     xs = [c.fidelity for s in (a, b) for c in s.land.candidates]
     if min(xs) > 0 and max(xs) / min(xs) > 8:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.legend(fontsize=8.5, frameon=False)
