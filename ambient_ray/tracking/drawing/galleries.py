@@ -23,7 +23,7 @@ COPY_RATIO = 1 / 3  # d1/d2 below this counts as a copy (Yoon et al. 2023)
 # Okabe and Ito's palette: told apart by colour-blind readers, and by their lightness in grey print.
 VERMILLION, BLUE, SKY, ORANGE, GREEN, GREY = "#D55E00", "#0072B2", "#56B4E9", "#E69F00", "#009E73", "#8A8A8A"
 _TILE = 48  # smallest side of an image in a picture, in screen pixels
-_PAIR_GAP, _ROOM = 4, 24  # pixels between the images of a pair, and around a pair
+_PAIR_GAP, _ROOM = 4, 20  # pixels between the images of a pair, and around a pair
 _CHUNK = 4_000_000  # distances computed at once
 _COMPRESSION = 3  # of PNG: two thirds of the time of the usual 6, and files a quarter larger
 
@@ -169,7 +169,7 @@ def _gallery(pairs: Sequence[_Pair], heading: str, told: str, path: Path, column
 
     high, wide = _tile(pairs[0].left).shape[:2]
     columns = min(columns, len(pairs))
-    words = round(max(14, high / 7))
+    words = round(max(12, high / 7))
     bold, plain = _font(words + 2, bold=True), _font(words)
     head, cell = 4 * words, (2 * wide + _PAIR_GAP + 2 * _ROOM, high + 2 * _ROOM + words)
     width = max(columns * cell[0], round(max(bold.getlength(heading), plain.getlength(told))) + 2 * _ROOM)
@@ -222,12 +222,12 @@ def _font(size: int, *, bold: bool = False) -> FreeTypeFont:
 
 
 def _tile(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """[H,W,3] with a side of about 100 pixels: small images by whole factors, large ones averaged down."""
+    """[H,W,3] with a side of about 72 pixels: small images by whole factors, large ones averaged down."""
     from PIL import Image
 
     side = max(image.shape[:2])
     if side <= 160:
-        factor = max(1, round(96 / side))
+        factor = max(1, round(72 / side))
         return _rgb(image).repeat(factor, axis=0).repeat(factor, axis=1)
     shrunk = Image.fromarray(_rgb(image)).resize(
         (image.shape[1] * 128 // side, image.shape[0] * 128 // side), Image.Resampling.LANCZOS
