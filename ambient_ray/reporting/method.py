@@ -16,6 +16,7 @@ from .tables import Column, Table
 # Where a search ran, not what it did; paths of somebody's machine do not belong into a paper.
 MACHINE = frozenset({"output_dir", "storage", "address", "dry_run"})
 _PATHS = ("dataset.path", "dataset.subset", "evaluation.weights", "evaluation.repo", "search_spaces", "enqueue")
+_ALIAS = "ambient_ray.alias."
 _PACKAGES = ("torch", "ray", "optuna", "mlflow", "diffusers", "numpy")
 
 CITATIONS = """\
@@ -193,7 +194,9 @@ def _software(stored: StoredStudy) -> tuple[tuple[str, str], ...]:
         ("run", f"{started:%Y-%m-%d %H:%M} to {ended}, UTC; MLflow run `{stored.run_id}`"),
     ]  # fmt: skip
     champion = stored.tags.get("ambient_ray.champion")
-    return tuple([*found, ("registered model", f"`{champion}`")] if champion else found)
+    aliases = {k.removeprefix(_ALIAS): v for k, v in stored.tags.items() if k.startswith(_ALIAS) and v}
+    told = [*([f"champion `{champion}`"] if champion else []), *(f"`@{name}` {text}" for name, text in aliases.items())]
+    return tuple([*found, ("registry", "; ".join(told))] if told else found)
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ambient_ray.tracking.reading import StudyFiles
 from ambient_ray.tuning.records import Candidate
 
+from .interactive import IMAGES, shown_first
 from .recall import Recalled
 from .study_figures import StudyView, draw_study
+from .study_view import key_of
 from .subjects import Subject, subjects
 
 KINDS = ("samples", "nearest", "partial")  # folders among a trial's artifacts
 _THUMBNAIL = 176  # pixels
+_AT_ONCE = 16  # files fetched at a time
 
 
 @dataclass(frozen=True)
@@ -43,26 +47,35 @@ def gather(study: Recalled, files: StudyFiles) -> Pictures:
         if "samples" not in models[subject.name]:
             missing.append(f"the samples of {subject.name} ({subject.where})")
     pairs = files.fetch(study.stored.run_id, "reproducibility.png") if not study.stored.running else None
-
-    def thumbnail(candidate: Candidate) -> bytes | None:
-        found = files.fetch(runs[candidate.trial.number], _artifact("samples", candidate))
-        return None if found is None else _small(found)
-
+    view = _view(study)
+    reachable = any("samples" in kept for kept in models.values())  # else hundreds of requests would fail as well
+    small = _thumbnails(shown_first(view)[:IMAGES], runs, files) if reachable else {}
     with tempfile.TemporaryDirectory(prefix="ambient-report-figures-") as folder:
-        drawn = draw_figures(study, Path(folder), thumbnail)
+        drawn = draw_study(view, Path(folder), thumbnail=lambda candidate: small.get(key_of(candidate)))
         figures = {name: path.read_bytes() for name, path in drawn.items()}
     return Pictures(figures, models, None if pairs is None else pairs.read_bytes(), tuple(missing))
 
 
-def draw_figures(study: Recalled, folder: Path, thumbnail: Callable[[Candidate], bytes | None]) -> Mapping[str, Path]:
-    """The study's figures by file name; left out is that for which there is nothing to draw."""
+def _view(study: Recalled) -> StudyView:
     champion = study.verdict.champion
-    view = StudyView(
+    return StudyView(
         study.stored.name, study.trials, study.objectives, study.land.reference, study.rungs, study.searched,
-        champion=None if champion is None else (champion.trial.number, champion.rung.rung),
-        running=study.stored.running,
+        champion=None if champion is None else key_of(champion), running=study.stored.running,
     )  # fmt: skip
-    return draw_study(view, folder, thumbnail=thumbnail)
+
+
+def _thumbnails(
+    candidates: Sequence[Candidate], runs: Mapping[int, str], files: StudyFiles
+) -> dict[tuple[int, int], bytes]:
+    """A small picture of each candidate that has one, by trial and rung."""
+
+    def one(candidate: Candidate) -> bytes | None:
+        found = files.fetch(runs[candidate.trial.number], _artifact("samples", candidate))
+        return None if found is None else _small(found)
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        drawn = zip(candidates, pool.map(one, candidates), strict=True)
+        return {key_of(candidate): picture for candidate, picture in drawn if picture is not None}
 
 
 def _images(subject: Subject, runs: Mapping[int, str], files: StudyFiles) -> dict[str, bytes]:

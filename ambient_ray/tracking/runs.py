@@ -9,7 +9,6 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
 from pathlib import Path
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from . import events
 from .checkpoint import CheckpointUnreadableError
 from .dataset import dataset_input
-from .experiment import describe_experiment, open_experiment
+from .experiment import describe_experiment, log_new_params, open_experiment, runs_of
 from .found import entry_of, told
 from .labels import (
     ARM,
@@ -126,14 +125,14 @@ class StudyRuns:
         own |= question_tags(event.objectives, [*event.searched, *event.conditional])
         self._source = {key: own.get(key, value) for key, value in source_tags().items()}
         tags = {STUDY: event.study, KIND: "study", STATE: "running", **machine_tags(), **self._source, **own}
-        found = self._runs("study")
+        found = runs_of(self.client, self.experiment_id, event.study, "study")
         if self._link and not (found and NOTE in found[0].data.tags):
             tags[NOTE] = f"The answer will stand here when the search has ended.\n\n{self._link}"
         params = flat_params(event.params)
         if found:
             self.run_id = found[0].info.run_id
             self.client.update_run(self.run_id, status="RUNNING")
-            self._log_new_params(self.run_id, params, dict(found[0].data.params), tags)
+            log_new_params(self.client, self.run_id, params, dict(found[0].data.params), tags)
         else:
             self.run_id = self.client.create_run(
                 self.experiment_id,
@@ -141,7 +140,7 @@ class StudyRuns:
                 tags={KIND: "study", STUDY: event.study},
                 run_name=event.study,
             ).info.run_id
-            self._log_new_params(self.run_id, params, {}, tags)
+            log_new_params(self.client, self.run_id, params, {}, tags)
         self._began = (found[0].info.start_time if found else self._now()) / 1000
         self._log_dataset(self.run_id, found[0] if found else None)
         self._adopt_trials()
@@ -158,7 +157,7 @@ class StudyRuns:
         trial.state, trial.started = None, event
         color = run_color(event.arm, event.params)
         tags = {STATE: "running", ARM: event.arm, REASON: "", COLOR: color, **self._source}
-        self._log_new_params(trial.run_id, flat_params(event.params), trial.params, tags)
+        log_new_params(self.client, trial.run_id, flat_params(event.params), trial.params, tags)
         if not trial.inputs:
             self._log_dataset(trial.run_id, None)
             trial.inputs = True
@@ -255,7 +254,7 @@ class StudyRuns:
             started = trial.started or events.TrialStarted(found.number, "", trial.params)
             entries.append(entry_of(event, found, self._started, started, run_id=trial.run_id))
         registration = register_models(self.client, model, entries)
-        self._log_new_params(self.run_id, {}, {}, told(model, registration))
+        log_new_params(self.client, self.run_id, {}, {}, told(model, registration))
         if not event.registration.cancelled():
             event.registration.set_result(registration)
 
@@ -345,29 +344,9 @@ class StudyRuns:
         if load:
             self.client.log_batch(self.run_id, metrics=load)
 
-    def _runs(self, *kinds: str) -> list[Run]:
-        """This study's runs of these kinds, oldest first."""
-        quoted = self.study.replace("'", "\\'")
-        runs: list[Run] = []
-        for kind in kinds:
-            token = None
-            while True:
-                page = self.client.search_runs(
-                    [self.experiment_id],
-                    f"tags.`{STUDY}` = '{quoted}' and tags.`{KIND}` = '{kind}'",
-                    max_results=1000,
-                    order_by=["attributes.start_time ASC"],
-                    page_token=token,
-                )
-                runs.extend(page)
-                token = page.token
-                if not token:
-                    break
-        return runs
-
     def _adopt_trials(self, only: int | None = None) -> None:
         """Find the trials of earlier lives; end those left RUNNING by a dead search, until taken up."""
-        for run in self._runs("trial", "replicate"):
+        for run in runs_of(self.client, self.experiment_id, self.study, "trial", "replicate"):
             tags = run.data.tags
             if only is not None and tags[TRIAL] != str(only):
                 continue
@@ -380,21 +359,6 @@ class StudyRuns:
             self._trials[int(tags[TRIAL])] = _TrialRun(
                 run.info.run_id, dict(run.data.params), state, facts=facts, inputs=inputs
             )
-
-    def _log_new_params(
-        self, run_id: str, params: Mapping[str, str], known: dict[str, str], tags: Mapping[str, str]
-    ) -> None:
-        """Log parameters not there yet. MLflow refuses to change one, so a changed value becomes a tag."""
-        from mlflow.entities import Param, RunTag
-
-        changed = {key: value for key, value in params.items() if known.get(key, value) != value}
-        new = [Param(key, value) for key, value in params.items() if key not in known]
-        labels = [RunTag(key, value) for key, value in tags.items()]
-        labels += [RunTag(f"ambient_ray.changed.{key}", value) for key, value in changed.items()]
-        for first in range(0, max(len(new), len(labels)), _BATCH):
-            part = slice(first, first + _BATCH)
-            self.client.log_batch(run_id, params=new[part], tags=labels[part])
-        known.update({param.key: param.value for param in new})
 
     def _log_dataset(self, run_id: str, existing: Run | None) -> None:
         logged = existing is not None and existing.inputs is not None and existing.inputs.dataset_inputs

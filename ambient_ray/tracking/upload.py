@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from . import events
 from .event_json import SpooledEventError
+from .labels import KIND
 from .location import existing_store
 from .outage import Fault, fault, reason
 from .spool import Spool, SpoolBusyError, entries, read_entry, store_of
-from .store import SQLITE, TrackingStore, hide_password, sqlite_path
+from .store import SQLITE, TrackingStore, hide_password, open_client, sqlite_path
 
 if TYPE_CHECKING:
     from .runs import StudyRuns
@@ -76,15 +77,25 @@ def upload_spools(store: TrackingStore, output_dir: Path) -> list[Uploaded]:
 
 
 def catch_up(tracking_uri: str | None) -> list[str]:
-    """Upload what searches kept for this store, in `./outputs` and beside its database; what to tell the user.
+    """Upload what searches kept for this store; what to tell the user.
 
-    What a command calls that is about to read from the store. tracking_uri: as for `existing_store`, whose errors it
-    raises.
+    What a command calls that is about to read from the store. Looked for in `./outputs`, beside the store's database,
+    and in the output folders that its studies name, where this machine has them. tracking_uri: as for `existing_store`,
+    whose errors it raises.
     """
     uri = existing_store(tracking_uri)
     folders = {Path("outputs").resolve()} | ({sqlite_path(uri).parent} if uri.startswith(SQLITE) else set())
+    folders |= _output_folders(uri)
     found = [one for folder in sorted(folders) for one in upload_spools(TrackingStore(uri, None), folder)]
     return [said for one in found for said in (one.sentence, *one.problems) if said]
+
+
+def _output_folders(uri: str) -> set[Path]:
+    """`output_dir` of the studies in a store."""
+    client = open_client(uri)
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    runs = client.search_runs(experiments, f"tags.`{KIND}` = 'study'") if experiments else []
+    return {Path(run.data.params["output_dir"]) for run in runs if "output_dir" in run.data.params}
 
 
 def _upload(store: TrackingStore, spool: Spool) -> Uploaded:

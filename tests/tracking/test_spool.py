@@ -20,12 +20,14 @@ from mlflow.entities import Run
 
 from ambient_ray.interval import Interval
 from ambient_ray.tracking import (
+    SPOOL,
     DatasetFacts,
     Evidence,
     RungScores,
     StudyRecorder,
     TrackingStore,
     WaitingError,
+    catch_up,
     upload_spool,
     upload_spools,
 )
@@ -227,6 +229,26 @@ def test_what_waits_is_on_disk_at_once_and_is_uploaded_in_order(
     assert "11 events" in uploaded.sentence and not spool.exists()
     assert differences(contents(store, "away"), contents(store, "never away")) == []
     assert upload_spool(store, spool).sentence == ""
+
+
+def test_another_command_finds_what_waits_by_the_folder_that_the_study_names(
+    store: TrackingStore, quick, faulty, monkeypatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("ambient_ray.tracking.writer._QUIET", 0.05)
+    state = {"away": False}
+    faulty(lambda number, name: "request" if state["away"] else None)
+    recorder = quick(spool=tmp_path / "elsewhere" / "far" / SPOOL)
+    recorder.start("far", {"output_dir": str(tmp_path / "elsewhere")})
+    assert recorder.flush()
+    state["away"] = True
+    recorder.trial_started(0, "ddpm", {"seed": 1})
+    recorder.close(1.0, state="finished")
+    assert len(entries(tmp_path / "elsewhere" / "far" / SPOOL)) > 0
+    monkeypatch.undo()
+    said = catch_up(store.uri)
+    assert any("elsewhere" in line and "are in MLflow now" in line for line in said)
+    assert contents(store, "far")["STUDY"]["status"] == "FINISHED"
+    assert catch_up(store.uri) == []
 
 
 def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
