@@ -304,6 +304,8 @@ def test_confirmation_trains_the_best_and_ddpm_again_on_fresh_seeds(story, confi
 
 
 def test_replicas_are_nested_in_mlflow_and_the_evidence_is_on_the_version(story, confirmation):
+    from ambient_ray.tracking import Evidence
+
     client, runs = runs_of(story["folder"])
     trials = trials_of(runs)
     replicas = [r for r in trials.values() if r.data.tags.get("ambient_ray.replica_of") == "0"]
@@ -311,7 +313,8 @@ def test_replicas_are_nested_in_mlflow_and_the_evidence_is_on_the_version(story,
     assert all(r.data.tags["mlflow.parentRunId"] == trials[0].info.run_id for r in replicas)
     assert "confirmed.f_mem" in trials[0].data.metrics
     version = client.get_model_version_by_alias("story", "champion")
-    assert any(key.startswith("evidence.") for key in version.tags)
+    evidence = Evidence.read(version.tags)
+    assert evidence is not None and evidence.confirmed and len(evidence.seeds) == 2
 
 
 def test_a_confirmed_study_confirms_nothing_again(story, confirmation):
