@@ -14,7 +14,7 @@ from ambient_ray.interval import Interval
 
 from .labels import text_tags
 
-RECORD = "ambient_ray.evidence"  # the tag that holds all of it; MLflow writes a tag at once or not at all
+RECORD = "record.evidence"  # the tag that holds all of it; MLflow writes a tag at once or not at all
 LOWEST, BEST, BASELINE = "lowest-memorization", "best-fidelity", "ddpm-baseline"
 _ENDS = tuple(f"{name}{end}" for name in ("fidelity", "memorization") for end in ("", "_low", "_high"))
 _NUMBERS = ("objectives", "confirmed", "tolerance", "max_memorization", "limit", "seeds", *_ENDS)

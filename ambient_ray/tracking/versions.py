@@ -32,7 +32,7 @@ class Entry:
     Attributes:
         checkpoint: its folder.
         run_id: the trial's run.
-        scores: the rung's own; they travel inside the model and as the tag `ambient_ray.scores`.
+        scores: the rung's own; they travel inside the model and as the tag `record.scores`.
         facts: how they were taken.
         evidence: what is known of the configuration, over fresh seeds where it was confirmed.
         origin: where it comes from.

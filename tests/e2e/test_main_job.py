@@ -227,7 +227,7 @@ def test_the_front_is_registered_with_cards_and_both_its_ends_have_their_aliases
     )
     aliases = client.get_registered_model("story").aliases
     assert {"champion", "best-fidelity", "lowest-memorization", "ddpm-baseline"} <= set(aliases)
-    best = client.get_model_version("story", aliases["best-fidelity"]).tags["ambient_ray.scores"]
+    best = client.get_model_version("story", aliases["best-fidelity"]).tags["record.scores"]
     assert json.loads(best)["fd_classifier"] == study.landscape().front[0].fidelity
     told = f"@best-fidelity: version {aliases['best-fidelity']}" in story["last"][1]
     assert told == (len(versions) > 1), "where there is but one version, all aliases are its"

@@ -102,9 +102,7 @@ def test_the_description_is_the_card_as_far_as_mlflow_keeps_it(length):
     if text != body:
         assert text.endswith("The whole card is README.md among this version's artifacts.")
         assert "## How to reproduce" in text and "`reproduce`" in text
-        told = [
-            part for part in text.split("\n\n")[:-1] if not part.startswith(("Commands, seeds", "The tag `ambient"))
-        ]
+        told = [part for part in text.split("\n\n")[:-1] if not part.startswith(("Commands, seeds", "The tag `record"))]
         assert all(part in body for part in told)
     else:
         assert length == 0

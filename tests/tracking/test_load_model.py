@@ -76,7 +76,7 @@ def test_the_same_weights_are_registered_once_and_the_old_champion_stays(
         "previous-champion": 1,
     }
     version = client.get_model_version("moves", "2")
-    assert Evidence.read(version.tags) == GUESS and json.loads(version.tags["ambient_ray.scores"]) == {"f_mem": 0.125}
+    assert Evidence.read(version.tags) == GUESS and json.loads(version.tags["record.scores"]) == {"f_mem": 0.125}
     assert len(version.tags) < 25, "MLflow's table of versions shows them all"
     assert client.get_run(version.run_id).data.tags["ambient_ray.trial"] == "2"
     assert version.tags["ambient_ray.study"] == "moves"
