@@ -51,7 +51,7 @@ def generate(args: argparse.Namespace) -> None:
         write_images(images, args.to)
         print(f"{len(images)} images in {args.to}")
     if args.grid is not None:
-        from ambient_ray.tracking.figures import sample_grid
+        from ambient_ray.tracking.drawing.galleries import sample_grid
 
         print(f"a grid of {len(images)} images in {sample_grid(images, args.grid, limit=len(images))}")
 

@@ -38,8 +38,8 @@ def run(args: argparse.Namespace) -> None:
     from mlflow.exceptions import MlflowException  # seconds
 
     from ambient_ray.tracking import catch_up
-    from ambient_ray.tracking.aliases import sentence
     from ambient_ray.tracking.location import existing_store
+    from ambient_ray.tracking.models.aliases import sentence
     from ambient_ray.tracking.store import open_client
 
     uri = existing_store(args.tracking_uri)
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _promote(client: MlflowClient, uri: str, args: argparse.Namespace) -> None:
-    from ambient_ray.tracking.by_hand import promote_by_hand
+    from ambient_ray.tracking.models.by_hand import promote_by_hand
 
     done = promote_by_hand(
         client, uri, args.model, args.to, args.reason,
@@ -78,9 +78,9 @@ def _promote(client: MlflowClient, uri: str, args: argparse.Namespace) -> None:
 def _list(client: MlflowClient, reference: str) -> None:
     from rich.console import Console
 
-    from ambient_ray.tracking.by_hand import name_of
-    from ambient_ray.tracking.model import ModelNotFoundError
-    from ambient_ray.tracking.versions import versions
+    from ambient_ray.tracking.models.by_hand import name_of
+    from ambient_ray.tracking.models.model import ModelNotFoundError
+    from ambient_ray.tracking.models.versions import versions
 
     name = name_of(reference)
     if not versions(client, name):
@@ -94,9 +94,9 @@ def version_table(client: MlflowClient, name: str) -> Table:
     """All versions of a model, newest first: aliases, configuration, both objectives with intervals, promotion."""
     from rich.table import Table
 
-    from ambient_ray.tracking.aliases import aliases
-    from ambient_ray.tracking.promotion import Evidence
-    from ambient_ray.tracking.versions import versions
+    from ambient_ray.tracking.models.aliases import aliases
+    from ambient_ray.tracking.models.promotion import Evidence
+    from ambient_ray.tracking.models.versions import versions
 
     held: dict[int, list[str]] = {}
     for alias, version in sorted(aliases(client, name).items()):
@@ -126,7 +126,7 @@ def version_table(client: MlflowClient, name: str) -> Table:
 
 def _promoted(tags: Mapping[str, str]) -> str:
     """`2026-05-01 by ann: her reason`, and whether it lacks evidence or its end."""
-    from ambient_ray.tracking.aliases import BEGUN, STATE
+    from ambient_ray.tracking.models.aliases import BEGUN, STATE
 
     if "promoted.at" not in tags:
         return ""

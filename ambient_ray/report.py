@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from ambient_ray.errors import UserError
 
 if TYPE_CHECKING:
-    from ambient_ray.reporting.document import Document
-    from ambient_ray.reporting.recall import Recalled
+    from ambient_ray.reporting.report.document import Document
+    from ambient_ray.reporting.report.recall import Recalled
 
 
 class ReportError(UserError):
@@ -43,13 +43,13 @@ def report(args: argparse.Namespace) -> None:
         document, said = _compared(names[0], names[1], args.tracking_uri)
     else:
         document, said = _reported(names[0], args.tracking_uri)
-    from ambient_ray.reporting.web import write_page
+    from ambient_ray.reporting.report.web import write_page
 
     page.write_text(write_page(document), encoding="utf-8")
     print(said)
     print(f"report: {page}")
     if args.pdf:
-        from ambient_ray.reporting.paper import write_pdf
+        from ambient_ray.reporting.report.paper import write_pdf
 
         print(f"report: {write_pdf(document, page.with_suffix('.pdf'))}")
 
@@ -58,9 +58,9 @@ def _reported(name: str, tracking_uri: str | None) -> tuple[Document, str]:
     """One study's report, and what is said of it on the terminal."""
     study = _recalled(name, tracking_uri)
     from ambient_ray.console.again import search_command
-    from ambient_ray.reporting.page import study_report
-    from ambient_ray.reporting.pictures import gather
-    from ambient_ray.tracking.reading import StudyFiles
+    from ambient_ray.reporting.report.page import study_report
+    from ambient_ray.reporting.report.pictures import gather
+    from ambient_ray.tracking.study_files import StudyFiles
 
     with StudyFiles(study.stored.tracking_uri, study.stored.artifact_uris) as files:
         pictures = gather(study, files)
@@ -70,7 +70,7 @@ def _reported(name: str, tracking_uri: str | None) -> tuple[Document, str]:
 
 def _compared(first: str, second: str, tracking_uri: str | None) -> tuple[Document, str]:
     a, b = _recalled(first, tracking_uri), _recalled(second, tracking_uri)
-    from ambient_ray.reporting.side_by_side import two_studies
+    from ambient_ray.reporting.report.side_by_side import two_studies
 
     return two_studies(a, b), f"{first}: {_said(a)}\n{second}: {_said(b)}"
 
@@ -79,7 +79,7 @@ def _recalled(name: str, tracking_uri: str | None) -> Recalled:
     from ambient_ray.tracking.reading import read_study  # seconds: MLflow
 
     stored = read_study(tracking_uri, name)
-    from ambient_ray.reporting.recall import recall
+    from ambient_ray.reporting.report.recall import recall
 
     return recall(stored)
 

@@ -188,7 +188,7 @@ def _figure(panels: Mapping[str, str], panel: Callable[[Any, str, str], None], p
 def galleries(path: str, out: Path, docs: Path) -> None:
     """The most similar pairs of DDPM and of each Ambient arm, first seed, after all of its training."""
     from ambient_ray.evaluation import two_nearest
-    from ambient_ray.tracking.figures import nearest_gallery
+    from ambient_ray.tracking.drawing.galleries import nearest_gallery
 
     train = subsets(path, out).train.images
     for arm in ARMS:

@@ -25,11 +25,11 @@ from synthetic import OBJECTIVES, RUNGS, rung_of, wide_space
 from tracked import record
 
 from ambient_ray.evaluation import partial_copies
-from ambient_ray.reporting.study_figures import StudyView, draw_study, samples_thumbnail
+from ambient_ray.reporting.figures.study_figures import StudyView, draw_study, samples_thumbnail
 from ambient_ray.tracking import StudyRecorder, resolve_store
-from ambient_ray.tracking.events import RungScored, StudyStarted, TrialStarted
-from ambient_ray.tracking.rung_record import RungScores
-from ambient_ray.tracking.runs import StudyRuns
+from ambient_ray.tracking.recording.events import RungScored, StudyStarted, TrialStarted
+from ambient_ray.tracking.recording.rung_record import RungScores
+from ambient_ray.tracking.recording.runs import StudyRuns
 from ambient_ray.tuning.points import uniform
 from ambient_ray.tuning.records import TrialRecord, settled_reference
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from ambient_ray.diffusion import build_backbone
 from ambient_ray.generate import main
 from ambient_ray.tracking import load_model
-from ambient_ray.tracking.bundle import write_generator
+from ambient_ray.tracking.models.bundle import write_generator
 
 
 @pytest.fixture(scope="module")

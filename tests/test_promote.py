@@ -16,10 +16,10 @@ from ambient_ray.diffusion import build_backbone
 from ambient_ray.interval import Interval
 from ambient_ray.promote import main, version_table
 from ambient_ray.tracking import register_models, resolve_store
-from ambient_ray.tracking.origin import Origin
-from ambient_ray.tracking.promotion import Evidence
+from ambient_ray.tracking.models.origin import Origin
+from ambient_ray.tracking.models.promotion import Evidence
+from ambient_ray.tracking.models.versions import Entry
 from ambient_ray.tracking.store import open_client
-from ambient_ray.tracking.versions import Entry
 
 UNET = {"_target_": "ambient_ray.diffusion.backbones.UNet", "block_out_channels": [8], "layers_per_block": 1,
         "norm_groups": 2}  # fmt: skip

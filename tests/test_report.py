@@ -18,7 +18,8 @@ from ambient_ray.console.configuration import validate
 from ambient_ray.report import main
 from ambient_ray.reporting.verdict import conclude
 from ambient_ray.tracking import DatasetFacts, RungScores, StudyRecorder, TrackingStore, resolve_store
-from ambient_ray.tracking.reading import StudyFiles, read_study
+from ambient_ray.tracking.reading import read_study
+from ambient_ray.tracking.study_files import StudyFiles
 from ambient_ray.tuning.champion import Rule
 from ambient_ray.tuning.records import Landscape, Objectives, RungRecord, TrialRecord, settled_reference
 
@@ -152,7 +153,7 @@ def test_two_studies_side_by_side(store: TrackingStore, tmp_path: Path, capsys: 
     arguments = ["--compare", "faces", "better", "--tracking-uri", store.uri, "--to", str(tmp_path), "--pdf"]
     assert main(arguments) == 0
     text = shown(tmp_path / "faces-better-report.html")
-    assert "the champion of faces copies more" in text and "Both fronts, with 95 % intervals" in text
+    assert "that of better copies less" in text and "Both fronts, with 95 % intervals" in text
     assert (tmp_path / "faces-better-report.pdf").stat().st_size > 10_000
     assert capsys.readouterr().out.startswith("faces: At matched fidelity")
 

@@ -128,7 +128,7 @@ def _found_model(prepared: Prepared, chosen: Chosen) -> FoundModel:
 
 def _record_reproducibility(prepared: Prepared, recorder: StudyRecorder, land: Landscape) -> None:
     """How alike the images of every two models are, of the front and DDPM's stops: numbers and a picture."""
-    from ambient_ray.tracking.reproduced import reproducibility_figure, reproducibility_of_pairs
+    from ambient_ray.tracking.drawing.reproduced import reproducibility_figure, reproducibility_of_pairs
 
     front = land.front
     shown = [c for c in land.candidates if c in front or c.trial.arm == "ddpm"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ambient_ray.reporting.study_figures import StudyView, draw_study, hypervolume_curve, samples_thumbnail
+from ambient_ray.reporting.figures.study_figures import StudyView, draw_study, hypervolume_curve, samples_thumbnail
 from ambient_ray.tracking import StudyRecorder
 from ambient_ray.tracking.checkpoint import read_samples
 from ambient_ray.tuning.records import Candidate, RungRecord, TrialRecord

@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.console import Console
 
-from ambient_ray.reporting.front import draw_front
-from ambient_ray.reporting.study_figures import StudyView
-from ambient_ray.reporting.study_view import key_of
+from ambient_ray.reporting.figures.front import draw_front
+from ambient_ray.reporting.figures.study_figures import StudyView
+from ambient_ray.reporting.figures.study_view import key_of
 from ambient_ray.reporting.verdict import conclude
 from ambient_ray.tracking import SPOOL, StudyRecorder
 from ambient_ray.tuning.budget import Budget

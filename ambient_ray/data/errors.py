@@ -1,6 +1,6 @@
 """What can be wrong with a user's images: one class a cause, each with one sentence that says what to do."""
 
-from ..errors import UserError
+from ambient_ray.errors import UserError
 
 MAX_REASON = 160  # some decoders quote the file's bytes
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ambient_ray.tracking.promotion import BASELINE, BEST, LOWEST, Evidence
+from ambient_ray.tracking.models.promotion import BASELINE, BEST, LOWEST, Evidence
 from ambient_ray.tuning.champion import Rule
 from ambient_ray.tuning.confirmation import Confirmed
 from ambient_ray.tuning.records import Candidate, Landscape, Objectives

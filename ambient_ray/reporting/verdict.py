@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ambient_ray.tracking.promotion import Evidence, gain
+from ambient_ray.tracking.models.promotion import Evidence, gain
 from ambient_ray.tuning.champion import Rule
 from ambient_ray.tuning.confirmation import Confirmed, confirmed
 from ambient_ray.tuning.records import Candidate, Landscape, Objectives, TrialRecord
@@ -86,9 +86,9 @@ def decide_confirmed(
 ) -> Verdict:
     """The answer from fresh training seeds.
 
-    The champion must have shown a gain over DDPM's own choice (`ambient_ray.tracking.promotion.gain`; for the knee,
-    which trades one objective for the other, in one of them); where nothing has, DDPM's own choice is it, because
-    nothing better was shown.
+    The champion must have shown a gain over DDPM's own choice (`tracking.models.promotion.gain`; for the knee, which
+    trades one objective for the other, in one of them); where nothing has, DDPM's own choice is it, because nothing
+    better was shown.
 
     Args:
         found: from `ambient_ray.tuning.confirmation.confirmed`.

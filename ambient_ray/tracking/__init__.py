@@ -1,16 +1,16 @@
 """MLflow: the study's runs, its figures, the registry, and the model that downstream code loads."""
 
-from .backlog import WaitingError
-from .events import DatasetFacts, FoundModel, RungScores
-from .integrity import ModelChangedError, verify_model
-from .model import ModelNotFoundError, ModelUnloadableError, load_model
-from .promotion import Evidence
-from .recorder import StudyRecorder
-from .registry import NotRegisteredError, Registration, register_models
+from .models.integrity import ModelChangedError, verify_model
+from .models.model import ModelNotFoundError, ModelUnloadableError, load_model
+from .models.promotion import Evidence
+from .models.registry import NotRegisteredError, Registration, register_models
+from .recording.backlog import WaitingError
+from .recording.events import DatasetFacts, FoundModel, RungScores
+from .recording.recorder import StudyRecorder
+from .recording.upload import SPOOL, Uploaded, catch_up, upload_spool, upload_spools
+from .recording.writer import TrackingFailedError
 from .server import TrackingRefusedError
 from .store import TrackingStore, TrackingUnreachableError, TrackingUriError, check_tracking, resolve_store
-from .upload import SPOOL, Uploaded, catch_up, upload_spool, upload_spools
-from .writer import TrackingFailedError
 
 __all__ = [
     "SPOOL",

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .events import RungScores
+    from .recording.events import RungScores
 
 STUDY, KIND, TRIAL, ARM, STATE, REASON, REPLICA_OF = (
     f"ambient_ray.{key}" for key in ("study", "kind", "trial", "arm", "state", "reason", "replica_of")

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from ambient_ray.errors import UserError
 
-from .events import RungScores
 from .labels import ARM, IMAGES_SEEN, KIND, REASON, REPLICA_OF, SPEED, STATE, STUDY, SYSTEM, TRIAL
 from .location import existing_store
-from .rung_record import FOLDER, RungRecordError, StoredRung, read_rung
+from .recording.events import RungScores
+from .recording.rung_record import FOLDER, RungRecordError, StoredRung, read_rung
 from .store import open_client
+from .stored import ENDED, StoredDataset, StoredStudy, StoredTrial
+from .study_files import StudyFiles
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,7 +27,6 @@ _AT_ONCE = 16  # requests for artifacts, or metric histories, at a time
 _PATIENCE = 2 * _AT_ONCE  # folders that could not be fetched, and none that could, before the store counts as away
 _CHANGED = "ambient_ray.changed."
 _NO_SCORE = ("confirmed.", SYSTEM, IMAGES_SEEN, "rung")  # metrics that begin so are not of the rung's samples
-_OVER = ("FINISHED", "FAILED", "KILLED")
 
 
 class StudyNotFoundError(UserError):
@@ -38,122 +35,6 @@ class StudyNotFoundError(UserError):
 
 class StoreUnreadableError(UserError):
     """The store answers, but cannot be read: another version's schema, no permission."""
-
-
-@dataclass(frozen=True)
-class StoredDataset:
-    """The training data as they were logged. profile: counts such as n, n_train, n_heldout, and hashes."""
-
-    name: str
-    content_hash: str
-    source: str
-    profile: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class StoredTrial:
-    """A trial, or a replica of one.
-
-    state: running, finished, stopped, failed or killed; settings: with the types that the search gave them; rungs: in
-    order, without checkpoints; started, ended: seconds since 1970, ended None while it runs; from_metrics: images seen
-    of the rungs whose record could not be had, so that their scores come from the metric history and their facts from
-    the run's tags.
-    """
-
-    run_id: str
-    number: int
-    arm: str
-    state: str
-    reason: str = ""
-    replica_of: int | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    rungs: tuple[RungScores, ...] = ()
-    started: float = 0.0
-    ended: float | None = None
-    from_metrics: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class StoredStudy:
-    """A study as MLflow has it.
-
-    params: flat, dotted keys, parsed back to types; where a later command changed one, its newest value. status:
-    MLflow's, RUNNING while the search runs; ended None then. note: the text of the run's page. trials: by number,
-    replicas included. unread: why artifacts could not be had, a sentence each, in words of the store. artifact_uris:
-    by run.
-    """
-
-    name: str
-    tracking_uri: str
-    run_id: str
-    status: str
-    started: float
-    ended: float | None
-    params: Mapping[str, Any] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    note: str = ""
-    dataset: StoredDataset | None = None
-    trials: tuple[StoredTrial, ...] = ()
-    unread: tuple[str, ...] = ()
-    artifact_uris: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-    @property
-    def running(self) -> bool:
-        """Whether nobody has said that the search ended; a search that died without a word looks the same."""
-        return self.status not in _OVER
-
-    def trial(self, number: int) -> StoredTrial:
-        """The trial of this number. Raises KeyError."""
-        found = [trial for trial in self.trials if trial.number == number]
-        if not found:
-            raise KeyError(number)
-        return found[0]
-
-
-class StudyFiles:
-    """Artifacts of runs, fetched into a temporary folder that goes with the `with` block.
-
-    Args:
-        tracking_uri: absolute.
-        artifact_uris: of each run, by its id.
-    """
-
-    def __init__(self, tracking_uri: str, artifact_uris: Mapping[str, str]) -> None:
-        self._tracking_uri, self._uris = tracking_uri, artifact_uris
-        self._scratch = tempfile.TemporaryDirectory(prefix="ambient-report-")
-        self.problems: dict[str, str] = {}  # by kind of error, in the store's own words
-
-    def __enter__(self) -> Self:
-        """The files."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Remove the folder."""
-        self._scratch.cleanup()
-
-    def fetch(self, run_id: str, artifact: str) -> Path | None:
-        """A local copy of a run's file or folder; None where it cannot be had, with the reason in `problems`."""
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        folder = Path(self._scratch.name) / run_id
-        folder.mkdir(exist_ok=True)
-        try:
-            repository = get_artifact_repository(self._uris[run_id], self._tracking_uri)
-            found = Path(repository.download_artifacts(artifact, str(folder)))
-        except Exception as error:  # each kind of store raises its own library's errors
-            self.keep(error)
-            return None
-        if found.is_file() or (found.is_dir() and any(found.iterdir())):
-            return found
-        return None  # a server answers with an empty folder where there is nothing
-
-    def keep(self, error: Exception) -> None:
-        """Remember why something could not be read, once a kind of error."""
-        first_line = (str(error).strip() or "no reason given").splitlines()[0]
-        self.problems.setdefault(type(error).__name__, f"{type(error).__name__}: {first_line[:300]}")
 
 
 def read_study(tracking_uri: str | None, study: str) -> StoredStudy:
@@ -237,7 +118,7 @@ def _stored(
 ) -> StoredStudy:
     tags = dict(run.data.tags)
     changed = {key.removeprefix(_CHANGED): value for key, value in tags.items() if key.startswith(_CHANGED)}
-    over = run.info.status in _OVER
+    over = run.info.status in ENDED
     return StoredStudy(
         name=tags.get(STUDY, run.info.run_name),
         tracking_uri=uri,
@@ -317,7 +198,7 @@ def _trial(client: MlflowClient, run: Run, records: Mapping[int, StoredRung]) ->
         settings=settings,
         rungs=tuple(sorted([*recorded, *again], key=lambda r: r.images_seen)),
         started=run.info.start_time / 1000,
-        ended=run.info.end_time / 1000 if run.info.end_time and run.info.status in _OVER else None,
+        ended=run.info.end_time / 1000 if run.info.end_time and run.info.status in ENDED else None,
         from_metrics=tuple(sorted(r.images_seen for r in again)),
     )
 

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from ambient_ray.console.closing import Registered, load_lines, print_closing
 from ambient_ray.console.progress import Progress
-from ambient_ray.reporting.front import draw_front
-from ambient_ray.reporting.study_view import StudyView, key_of
+from ambient_ray.reporting.figures.front import draw_front
+from ambient_ray.reporting.figures.study_view import StudyView, key_of
 from ambient_ray.reporting.verdict import decide
 from ambient_ray.tracking import Registration
 from ambient_ray.tuning.champion import Rule

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ambient_ray.console.refreshing import LiveFigures
-from ambient_ray.reporting.study_figures import StudyView
+from ambient_ray.reporting.figures.study_figures import StudyView
 from ambient_ray.tuning.records import Objectives, RungRecord, TrialRecord
 
 RUNG = RungRecord(0, 100, {"fd": 2.0, "f_mem": 0.1}, {}, "nowhere", 1.0, 1.0)

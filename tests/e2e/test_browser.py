@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 
 from ambient_ray.diffusion import build_backbone
 from ambient_ray.interval import Interval
-from ambient_ray.reporting.study_figures import StudyView, draw_study, samples_thumbnail
+from ambient_ray.reporting.figures.study_figures import StudyView, draw_study, samples_thumbnail
 from ambient_ray.tracking import DatasetFacts, Evidence, RungScores, StudyRecorder, TrackingStore, resolve_store
 from ambient_ray.tuning.records import Objectives, RungRecord, TrialRecord, settled_reference
 

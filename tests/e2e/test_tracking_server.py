@@ -36,7 +36,7 @@ from ambient_ray.tracking import (
     load_model,
     resolve_store,
 )
-from ambient_ray.tracking.spool import entries
+from ambient_ray.tracking.recording.spool import entries
 
 RECIPE = Path(__file__).parents[2] / "cluster" / "mlflow.md"
 POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))), None)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from ambient_ray.reporting.study_figures import StudyView
+from ambient_ray.reporting.figures.study_figures import StudyView
 from ambient_ray.tuning.records import Objectives, RungRecord, TrialRecord
 
 RUNGS = (1_000, 2_000, 4_000)

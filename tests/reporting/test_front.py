@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ambient_ray.reporting.front import FrontPoint, draw_front, front_figure, heldout_null, short_count
+from ambient_ray.reporting.figures.front import FrontPoint, draw_front, front_figure, heldout_null, short_count
 
 POINTS = [
     FrontPoint(90.0, 0.0, 0.0, 0.01, 64_000, 0, "ddpm", on_front=True),

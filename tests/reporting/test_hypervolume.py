@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ambient_ray.reporting.hypervolume import GrowingFront, hypervolume_curve, hypervolume_figure
+from ambient_ray.reporting.figures.hypervolume import GrowingFront, hypervolume_curve, hypervolume_figure
 from ambient_ray.tuning.pareto import hypervolume
 from ambient_ray.tuning.records import TrialRecord
 

@@ -6,8 +6,8 @@ import numpy as np
 import optuna
 import pytest
 
-from ambient_ray.reporting.importance import ABSENT, importances
-from ambient_ray.reporting.importance_figure import study_importances
+from ambient_ray.reporting.figures.importance import ABSENT, importances
+from ambient_ray.reporting.figures.importance_figure import study_importances
 
 
 def columns(X):

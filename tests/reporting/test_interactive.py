@@ -14,9 +14,9 @@ import plotly.graph_objects
 import pytest
 from PIL import Image
 
-from ambient_ray.reporting.interactive import interactive_front, shown_first
-from ambient_ray.reporting.study_view import key_of
-from ambient_ray.reporting.thumbnails import samples_thumbnail
+from ambient_ray.reporting.figures.interactive import interactive_front, shown_first
+from ambient_ray.reporting.figures.study_view import key_of
+from ambient_ray.reporting.figures.thumbnails import samples_thumbnail
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None

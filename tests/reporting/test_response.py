@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ambient_ray.reporting.response import Scale, axes_of, response_figure, responses
-from ambient_ray.reporting.surface import fit_surface
+from ambient_ray.reporting.figures.response import Scale, axes_of, response_figure, responses
+from ambient_ray.reporting.figures.surface import fit_surface
 
 
 def test_leave_one_out_is_leaving_one_out():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ambient_ray.reporting.study_figures import FIGURES, draw_study
+from ambient_ray.reporting.figures.study_figures import FIGURES, draw_study
 from ambient_ray.tuning.records import TrialRecord
 
 

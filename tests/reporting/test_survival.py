@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ambient_ray.reporting.study_figures import StudyView
-from ambient_ray.reporting.survival import spared_images, survival
+from ambient_ray.reporting.figures.study_figures import StudyView
+from ambient_ray.reporting.figures.survival import spared_images, survival
 from ambient_ray.tuning.records import Objectives, RungRecord, TrialRecord
 
 RUNGS = (100, 200, 400)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ambient_ray.reporting.thumbnails import image_type, samples_thumbnail
+from ambient_ray.reporting.figures.thumbnails import image_type, samples_thumbnail
 
 
 def opened(picture):

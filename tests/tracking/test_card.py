@@ -10,9 +10,9 @@ import yaml
 from huggingface_hub import ModelCard
 
 from ambient_ray.interval import Interval
-from ambient_ray.tracking.card import DESCRIPTION_LIMIT, SCORES, description, model_card
-from ambient_ray.tracking.origin import REPRODUCE, Origin
-from ambient_ray.tracking.promotion import Evidence
+from ambient_ray.tracking.models.card import DESCRIPTION_LIMIT, SCORES, description, model_card
+from ambient_ray.tracking.models.origin import REPRODUCE, Origin
+from ambient_ray.tracking.models.promotion import Evidence
 
 ID = "m-" + "0" * 32
 EVIDENCE = Evidence(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ambient_ray.evaluation import partial_copies
-from ambient_ray.tracking.figures import nearest_gallery, nearest_training, partial_gallery, sample_grid
+from ambient_ray.tracking.drawing.galleries import nearest_gallery, nearest_training, partial_gallery, sample_grid
 
 
 @settings(max_examples=25, deadline=None)

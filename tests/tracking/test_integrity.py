@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from ambient_ray.tracking import ModelChangedError, load_model, verify_model
-from ambient_ray.tracking.bundle import write_generator, write_mlflow_model
-from ambient_ray.tracking.integrity import FILES_TAG, files_hash
-from ambient_ray.tracking.standalone.load import record
+from ambient_ray.tracking.models.bundle import write_generator, write_mlflow_model
+from ambient_ray.tracking.models.integrity import FILES_TAG, files_hash
+from ambient_ray.tracking.models.standalone.load import record
 from ambient_ray.tracking.store import open_client
 
 WriteCheckpoint = Callable[..., Path]

@@ -25,12 +25,12 @@ from ambient_ray.tracking import (
     StudyRecorder,
     TrackingStore,
     TrackingUnreachableError,
-    bundle,
     load_model,
 )
-from ambient_ray.tracking.bundle import COPIED, weights_hash, write_generator, write_mlflow_model
 from ambient_ray.tracking.checkpoint import CheckpointUnreadableError
 from ambient_ray.tracking.location import StoreNotFoundError
+from ambient_ray.tracking.models import bundle
+from ambient_ray.tracking.models.bundle import COPIED, weights_hash, write_generator, write_mlflow_model
 from ambient_ray.tracking.store import open_client
 
 WriteCheckpoint = Callable[..., Path]

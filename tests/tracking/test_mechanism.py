@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ambient_ray.tracking.checkpoint import CheckpointUnreadableError
-from ambient_ray.tracking.mechanism import Mechanism, mechanism_figure, read_mechanism
-from ambient_ray.tracking.pictures import draw_rung
+from ambient_ray.tracking.drawing.mechanism import Mechanism, mechanism_figure, read_mechanism
+from ambient_ray.tracking.drawing.rung import draw_rung
 
 SIGMAS = np.array([0.2, 0.5, 1.0, 2.0])
 BANDS = np.array([[0.5, 0.4, 0.6], [0.3, 0.2, 0.4], [0.05, -0.05, 0.1], [0.0, -0.1, 0.1]])

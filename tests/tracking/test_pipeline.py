@@ -14,8 +14,9 @@ from diffusers import DiffusionPipeline, DiTTransformer2DModel, UNet2DModel
 from safetensors.torch import load_file, save_file
 
 from ambient_ray.diffusion import backbones, build_backbone
-from ambient_ray.tracking import bundle, load_model
-from ambient_ray.tracking.bundle import COPIED, write_generator, write_mlflow_model
+from ambient_ray.tracking import load_model
+from ambient_ray.tracking.models import bundle
+from ambient_ray.tracking.models.bundle import COPIED, write_generator, write_mlflow_model
 
 WriteCheckpoint = Callable[..., Path]
 

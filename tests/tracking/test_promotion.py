@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ambient_ray.interval import Interval
-from ambient_ray.tracking.promotion import BASELINE, BEST, LOWEST, RECORD, Evidence, follows, gain, promotion
+from ambient_ray.tracking.models.promotion import BASELINE, BEST, LOWEST, RECORD, Evidence, follows, gain, promotion
 
 FACTS = {"extractor": "classifier", "n": 500, "train_hash": "ab"}
 

@@ -10,7 +10,8 @@ from mlflow import MlflowClient
 
 from ambient_ray.tracking import DatasetFacts, RungScores, StudyRecorder, TrackingStore
 from ambient_ray.tracking.location import StoreNotFoundError
-from ambient_ray.tracking.reading import StudyFiles, StudyNotFoundError, read_study
+from ambient_ray.tracking.reading import StudyNotFoundError, read_study
+from ambient_ray.tracking.study_files import StudyFiles
 
 PARAMS = {"study": "x", "seed": 0, "trials": 12, "dataset": {"path": None, "name": "2024"}, "trial": {"rungs": [1, 2]},
           "training": {"flip": False, "lr": 1e-5, "betas": [0.9, 0.999]}, "confirm": {"rule": "matched"}}  # fmt: skip

@@ -14,8 +14,8 @@ from PIL import Image
 
 from ambient_ray.interval import Interval
 from ambient_ray.tracking import DatasetFacts, Evidence, RungScores, StudyRecorder, TrackingStore
-from ambient_ray.tracking.pictures import draw_rung
-from ambient_ray.tracking.recorder import TrackingFailedError
+from ambient_ray.tracking.drawing.rung import draw_rung
+from ambient_ray.tracking.recording.recorder import TrackingFailedError
 
 PARAMS = {"seed": 0, "trial": {"workers": 2}, "dataset": {"path": None}, "rungs": [100, 200]}
 DATASET = DatasetFacts("digits", "ab" * 32, "built-in", (1, 8, 8), {"n_train": 300})

@@ -15,11 +15,21 @@ from mlflow.exceptions import MlflowException
 
 from ambient_ray.interval import Interval
 from ambient_ray.tracking import NotRegisteredError, Registration, TrackingStore, register_models, resolve_store
-from ambient_ray.tracking.aliases import CHAMPION, DONE, PREVIOUS, STATE, AliasMovedError, Note, aliases, now, promote
-from ambient_ray.tracking.origin import Origin
-from ambient_ray.tracking.promotion import BASELINE, BEST, LOWEST, Evidence
+from ambient_ray.tracking.models.aliases import (
+    CHAMPION,
+    DONE,
+    PREVIOUS,
+    STATE,
+    AliasMovedError,
+    Note,
+    aliases,
+    now,
+    promote,
+)
+from ambient_ray.tracking.models.origin import Origin
+from ambient_ray.tracking.models.promotion import BASELINE, BEST, LOWEST, Evidence
+from ambient_ray.tracking.models.versions import MODEL_ID, Entry, versions
 from ambient_ray.tracking.store import open_client, sqlite_path
-from ambient_ray.tracking.versions import MODEL_ID, Entry, versions
 
 WRITES = ("create_", "set_", "delete_", "update_", "log_", "finalize_")
 FACTS = {"extractor": "classifier", "n": 500}
@@ -155,8 +165,8 @@ def quick_folder(checkpoint: Path, folder: Path, **named: object) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ambient_ray.tracking.versions.write_generator", quick_folder)
-    monkeypatch.setattr("ambient_ray.tracking.versions.write_mlflow_model", lambda generator, folder: generator)
+    monkeypatch.setattr("ambient_ray.tracking.models.versions.write_generator", quick_folder)
+    monkeypatch.setattr("ambient_ray.tracking.models.versions.write_mlflow_model", lambda generator, folder: generator)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ambient_ray.tracking.reproduced import reproducibility_figure, reproducibility_of_pairs
+from ambient_ray.tracking.drawing.reproduced import reproducibility_figure, reproducibility_of_pairs
 
 
 def checkpoint(folder, features):

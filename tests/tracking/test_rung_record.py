@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ambient_ray.tracking import RungScores
-from ambient_ray.tracking.events import TrialStarted
-from ambient_ray.tracking.rung_record import RungRecordError, read_rung, write_rung
+from ambient_ray.tracking.recording.events import TrialStarted
+from ambient_ray.tracking.recording.rung_record import RungRecordError, read_rung, write_rung
 
 
 def test_what_is_written_comes_back_with_its_types(tmp_path: Path) -> None:

@@ -31,11 +31,11 @@ from ambient_ray.tracking import (
     upload_spool,
     upload_spools,
 )
-from ambient_ray.tracking import events as ev
-from ambient_ray.tracking import runs as runs_module
-from ambient_ray.tracking.event_json import SpooledEventError, decode, encode
-from ambient_ray.tracking.outage import Fault, fault
-from ambient_ray.tracking.spool import Spool, SpoolBusyError, entries, read_entry
+from ambient_ray.tracking.recording import events as ev
+from ambient_ray.tracking.recording import runs as runs_module
+from ambient_ray.tracking.recording.event_json import SpooledEventError, decode, encode
+from ambient_ray.tracking.recording.outage import Fault, fault
+from ambient_ray.tracking.recording.spool import Spool, SpoolBusyError, entries, read_entry
 
 DATASET = DatasetFacts("digits", "ab" * 32, "built-in", (1, 8, 8), {"n_train": 300})
 EVIDENCE = Evidence(("fd", "f_mem"), Interval(1.0, 0.5, 1.5), Interval(0.1), confirmed=True, seeds=(3, 4))
@@ -234,7 +234,7 @@ def test_what_waits_is_on_disk_at_once_and_is_uploaded_in_order(
 def test_another_command_finds_what_waits_by_the_folder_that_the_study_names(
     store: TrackingStore, quick, faulty, monkeypatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("ambient_ray.tracking.writer._QUIET", 0.05)
+    monkeypatch.setattr("ambient_ray.tracking.recording.writer._QUIET", 0.05)
     state = {"away": False}
     faulty(lambda number, name: "request" if state["away"] else None)
     recorder = quick(spool=tmp_path / "elsewhere" / "far" / SPOOL)
@@ -261,7 +261,7 @@ def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
 def test_an_outage_in_the_middle_is_said_once_and_caught_up_with(
     store: TrackingStore, quick, faulty, monkeypatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("ambient_ray.tracking.writer._QUIET", 0.05)
+    monkeypatch.setattr("ambient_ray.tracking.recording.writer._QUIET", 0.05)
     spool, lines = tmp_path / "spool", []
     state = {"away": False}
     faulty(lambda number, name: "request" if state["away"] else None)
@@ -304,7 +304,8 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 import test_spool
 from pathlib import Path
 from mlflow import MlflowClient
-from ambient_ray.tracking import StudyRecorder, TrackingStore, runs
+from ambient_ray.tracking import StudyRecorder, TrackingStore
+from ambient_ray.tracking.recording import runs
 client = test_spool.Faulty(MlflowClient({store.uri!r}), test_spool.away)
 runs.open_client = lambda uri: client
 recorder = StudyRecorder(TrackingStore({store.uri!r}, {store.artifact_location!r}), spool=Path({str(spool)!r}))
@@ -351,8 +352,8 @@ def test_a_killed_study_that_only_another_command_uploads_is_ended(store, quick,
 
 
 def test_a_registration_promises_to_be_made_later(store, quick, faulty, monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("ambient_ray.tracking.writer._AWAY_FOR_NOW", 0.1)
-    monkeypatch.setattr("ambient_ray.tracking.writer._PROMISE", 0.0)
+    monkeypatch.setattr("ambient_ray.tracking.recording.writer._AWAY_FOR_NOW", 0.1)
+    monkeypatch.setattr("ambient_ray.tracking.recording.writer._PROMISE", 0.0)
     client = faulty(away)
     recorder = quick(spool=tmp_path / "spool")
     recorder.start("promise", {})
@@ -360,7 +361,7 @@ def test_a_registration_promises_to_be_made_later(store, quick, faulty, monkeypa
     future = recorder.register_champion(0, scored, EVIDENCE)
     with pytest.raises(WaitingError, match=r"waits in .*spool and is made by the next command of this study"):
         future.result(timeout=20)
-    monkeypatch.setattr("ambient_ray.tracking.writer._PROMISE", 1000.0)
+    monkeypatch.setattr("ambient_ray.tracking.recording.writer._PROMISE", 1000.0)
     late = recorder.register_champion(0, scored, EVIDENCE)
     client._fails = lambda number, name: None
     assert recorder.flush()
@@ -458,8 +459,8 @@ def test_files_of_an_event_outlive_their_originals(tmp_path: Path, write_checkpo
 def test_a_spool_makes_only_events_and_reads_only_its_own_files(tmp_path: Path) -> None:
     for bad in (
         {"$class": "os:system", "fields": {}},
-        {"$class": "ambient_ray.tracking.spool:shutil", "fields": {}},
-        {"$class": "ambient_ray.tracking.spool:Spool", "fields": {}},
+        {"$class": "ambient_ray.tracking.recording.spool:shutil", "fields": {}},
+        {"$class": "ambient_ray.tracking.recording.spool:Spool", "fields": {}},
         {"$file": "../../etc/passwd"},
         {"$what": 1},
     ):

@@ -16,8 +16,8 @@ from mlflow.entities import Experiment, Run
 
 from ambient_ray.tracking import DatasetFacts, RungScores, StudyRecorder, TrackingStore
 from ambient_ray.tracking.labels import flat_params
-from ambient_ray.tracking.system import MachineLoad
-from ambient_ray.tracking.view import NOTE, VIEW_TAG, run_color, saved_view, study_note, view_link, view_state
+from ambient_ray.tracking.recording.system import MachineLoad
+from ambient_ray.tracking.recording.view import NOTE, VIEW_TAG, run_color, saved_view, study_note, view_link, view_state
 
 OBJECTIVES = ("fd", "f_mem")
 SEARCHED = ("sigma_tn", "noisy_ratio")
@@ -108,7 +108,7 @@ def test_a_study_gets_its_view_once_and_what_people_change_stays(store: Tracking
 
 
 def test_every_run_says_where_it_comes_from(store: TrackingStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ambient_ray.tracking.system.git_commit", lambda: "0123abc-dirty")
+    monkeypatch.setattr("ambient_ray.tracking.recording.system.git_commit", lambda: "0123abc-dirty")
     _, runs = recorded(store, "sources")
     assert len(runs) == 4
     for run in runs.values():

@@ -18,7 +18,7 @@ from .errors import AuditInputError
 from .real_images import FEWEST, Reading, RealImages, check_shape, count_images, digest
 
 if TYPE_CHECKING:
-    from ambient_ray.tracking.standalone.generator import Generator
+    from ambient_ray.tracking.models.standalone.generator import Generator
 
 _MODEL_FILES = ("checkpoint.json", "MLmodel", "load.py", "model_index.json")
 

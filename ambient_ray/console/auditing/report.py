@@ -108,7 +108,7 @@ def write_report(audit: Audit, content: Mapping[str, Any], folder: Path, *, publ
 
 def _draw(audit: Audit, folder: Path) -> dict[str, str]:
     """The pictures: file -> what it shows."""
-    from ambient_ray.tracking.figures import nearest_gallery, partial_gallery
+    from ambient_ray.tracking.drawing.galleries import nearest_gallery, partial_gallery
 
     images, nearest, train = audit.generated.images, audit.scores.nearest, audit.real.train.images
     nearest_gallery(

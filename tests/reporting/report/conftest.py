@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from ambient_ray.tracking.events import RungScores
 from ambient_ray.tracking.labels import flat_params
-from ambient_ray.tracking.reading import StoredDataset, StoredStudy, StoredTrial, parsed
+from ambient_ray.tracking.reading import parsed
+from ambient_ray.tracking.recording.events import RungScores
+from ambient_ray.tracking.stored import StoredDataset, StoredStudy, StoredTrial
 
 RUNGS = (1000, 2000, 4000)
 CONFIG = {

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ambient_ray.reporting.document import Code, Document, Facts, Figure, Notice, Paragraph, Section
-from ambient_ray.reporting.page import study_report
-from ambient_ray.reporting.paper import write_pdf
-from ambient_ray.reporting.pictures import Pictures
-from ambient_ray.reporting.recall import recall
+from ambient_ray.reporting.report.document import Code, Document, Facts, Figure, Notice, Paragraph, Section
+from ambient_ray.reporting.report.page import study_report
+from ambient_ray.reporting.report.paper import write_pdf
+from ambient_ray.reporting.report.pictures import Pictures
+from ambient_ray.reporting.report.recall import recall
 from ambient_ray.reporting.tables import Column, Table
 
 

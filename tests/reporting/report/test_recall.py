@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from ambient_ray.reporting.recall import StudyIncompleteError, recall
+from ambient_ray.reporting.report.recall import StudyIncompleteError, recall
 from ambient_ray.reporting.verdict import conclude
 from ambient_ray.tuning.champion import Rule
 from ambient_ray.tuning.records import Landscape, Objectives, RungRecord, TrialRecord

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 from PIL import Image
 
-from ambient_ray.reporting.document import Figure, Notice
-from ambient_ray.reporting.recall import recall
-from ambient_ray.reporting.side_by_side import champions_sentence, differences, incomparable, two_studies
+from ambient_ray.reporting.report.document import Figure, Notice
+from ambient_ray.reporting.report.recall import recall
+from ambient_ray.reporting.report.side_by_side import champions_sentence, differences, incomparable, two_studies
+from ambient_ray.reporting.report.web import write_page
 from ambient_ray.reporting.tables import Table
-from ambient_ray.reporting.web import write_page
 from ambient_ray.tuning.pareto import hypervolume
 
 
@@ -31,7 +31,7 @@ def test_a_study_beside_its_twin_differs_in_nothing_and_shows_no_difference(stor
     a, b = recall(stored()), recall(replace(stored(), name="twin"))
     assert incomparable(a, b) == () and differences(a, b).rows == ()
     assert "no evidence of a difference in copying (the 95 % intervals overlap" in champions_sentence(a, b)
-    assert "over fresh training seeds" in champions_sentence(a, b)
+    assert "Not confirmed" not in champions_sentence(a, b)
 
 
 def test_comparable_studies_meet_in_one_plane_under_one_bound(stored):
@@ -40,7 +40,7 @@ def test_comparable_studies_meet_in_one_plane_under_one_bound(stored):
     document = two_studies(a, b, now=1.7e9)
     (figure,) = blocks(document, Figure)
     assert figure.picture.startswith(b"\x89PNG") and not blocks(document, Notice)
-    assert "the champion of faces copies less" in champions_sentence(a, b)
+    assert "that of faces copies less, and its fidelity is not shown to be worse" in champions_sentence(a, b)
     assert ("`seed`", "0", "7") in differences(a, b).rows
     page = write_page(document)
     limit = max(a.land.reference, b.land.reference)
@@ -73,8 +73,30 @@ def test_other_objectives_and_an_empty_study_do_not_compare(stored):
 
 
 def test_the_figure_is_told_apart_without_colour(stored, tmp_path):
-    from ambient_ray.reporting.side_by_side import both_fronts
+    from ambient_ray.reporting.report.side_by_side import both_fronts
 
     (tmp_path / "f.png").write_bytes(both_fronts(recall(stored()), recall(replace(stored(), name="twin"))))
     with Image.open(tmp_path / "f.png") as picture:
         assert picture.width > 1000
+
+
+def test_less_copying_at_a_worse_fidelity_is_no_gain(stored):
+    blurred = [
+        stored_like(t, lambda s: {**s, **{k: s[k] + 50 for k in s if k.startswith("fd")}}) for t in stored().trials
+    ]
+    a, b = (
+        recall(stored([t for t in stored().trials if t.arm != "ambient"])),
+        recall(replace(stored(blurred), name="blur")),
+    )
+    assert "that of blur copies less at a worse fidelity, so neither is the better one" in champions_sentence(a, b)
+
+
+def test_one_run_is_called_one_run(stored):
+    alone = [t for t in stored().trials if t.replica_of is None]
+    a, b = recall(replace(stored(alone), name="quick")), recall(stored())
+    assert "Not confirmed on fresh seeds: quick, whose numbers are of one run" in champions_sentence(a, b)
+
+
+def stored_like(trial, change):
+    """The trial with its scores changed."""
+    return replace(trial, rungs=tuple(replace(r, scores=change(r.scores)) for r in trial.rungs))

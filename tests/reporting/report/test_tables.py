@@ -2,9 +2,9 @@
 
 import re
 
-from ambient_ray.reporting.measures import COPYING, described, fidelity_measures, measure_table, number
-from ambient_ray.reporting.recall import recall
-from ambient_ray.reporting.subjects import subjects
+from ambient_ray.reporting.report.measures import COPYING, described, fidelity_measures, measure_table, number
+from ambient_ray.reporting.report.recall import recall
+from ambient_ray.reporting.report.subjects import subjects
 from ambient_ray.reporting.tables import confirmed_table, front_table, match_table, rival_table, trial_table
 from ambient_ray.reporting.verdict import matches
 

@@ -7,12 +7,12 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from ambient_ray.reporting.document import spans
-from ambient_ray.reporting.page import study_report
-from ambient_ray.reporting.pictures import Pictures
-from ambient_ray.reporting.recall import recall
-from ambient_ray.reporting.subjects import subjects
-from ambient_ray.reporting.web import write_page
+from ambient_ray.reporting.report.document import spans
+from ambient_ray.reporting.report.page import study_report
+from ambient_ray.reporting.report.pictures import Pictures
+from ambient_ray.reporting.report.recall import recall
+from ambient_ray.reporting.report.subjects import subjects
+from ambient_ray.reporting.report.web import write_page
 
 
 def picture():

@@ -1,0 +1,1 @@
+"""The pictures of a whole study, from its records."""

@@ -1,0 +1,1 @@
+"""A study's report: its content, as a page and as a PDF."""

@@ -1,0 +1,1 @@
+"""What happens in a study, written into MLflow by one thread, through the store's absences."""
