@@ -110,17 +110,17 @@ def version_table(client: MlflowClient, name: str) -> Table:
         table.add_column(column, justify="right" if column == "version" else "left", overflow="fold")
     for one in found:
         evidence = known[int(one.version)]
-        figures, carried = ["", ""], "none"
+        figures, carried, what = ["", ""], "none", ""
         if evidence is not None:
             figures = [evidence.fidelity.text(".3g"), evidence.memorization.text()]
             if evidence.objectives != scores:
                 figures = [f"{key} {text}" for key, text in zip(evidence.objectives, figures, strict=True)]
             carried = f"{len(evidence.seeds)} fresh seeds" if evidence.confirmed else "one run"
+            what = str(evidence.notes.get("configuration", ""))
         seen = f", {int(one.tags['images_seen']):,} images" if "images_seen" in one.tags else ""
-        what = f"{one.tags.get('evidence.configuration', '')}{seen}"
         holds = "\n".join(held.get(int(one.version), []))
         arm = one.tags.get("ambient_ray.arm", "")
-        table.add_row(str(one.version), holds, arm, what, *figures, carried, _promoted(one.tags))
+        table.add_row(str(one.version), holds, arm, what + seen, *figures, carried, _promoted(one.tags))
     return table
 
 

@@ -157,7 +157,7 @@ def test_without_evidence_is_refused_unless_it_is_said_and_then_it_is_recorded(
     registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     registry.fill("guess", (0.3, 0.4), (0.0, 0.1), confirmed=False)
-    registry.client.set_model_version_tag("guess", "1", "ambient_ray.evidence", "{}")
+    registry.client.set_model_version_tag("guess", "1", "record.evidence", "{}")
     why = ["--to", "champion", "--reason", "the paper's figure 3 shows it"]
     assert promote(registry, "guess", "--version", "2", *why) == 2
     assert "one training run, the best of many, and not confirmed on fresh seeds" in capsys.readouterr().err

@@ -116,13 +116,14 @@ def _register(prepared: Prepared, recorder: StudyRecorder, land: Landscape, verd
 
 
 def _found_model(prepared: Prepared, chosen: Chosen) -> FoundModel:
-    candidate, weights = chosen.candidate, chosen.weights
-    tags = {"candidate.trial": candidate.trial.number, "candidate.on_front": chosen.on_front,
-            "candidate.of_use": chosen.useful}  # fmt: skip
+    weights = chosen.weights
+    front = ("on it" if chosen.useful else "on it, fidelity of no use") if chosen.on_front else "not on it"
     retrain = retrain_command(
         sys.argv, prepared.config.study, prepared.settings, weights.trial, weights.rung.images_seen
     )
-    return FoundModel(weights.trial.number, _scores(weights.rung), chosen.evidence, chosen.aliases, tags, retrain)
+    return FoundModel(
+        weights.trial.number, _scores(weights.rung), chosen.evidence, chosen.aliases, {"front": front}, retrain
+    )
 
 
 def _record_reproducibility(prepared: Prepared, recorder: StudyRecorder, land: Landscape) -> None:

@@ -124,8 +124,7 @@ def test_what_three_fresh_seeds_show_is_said_with_both_intervals():
     # The search's own 0.05 was the best of many: it is nowhere in the answer. The typical replica is registered.
     assert "0.050" not in found.sentence and found.weights.trial.replica_of == 1
     assert found.evidence.memorization.mean == pytest.approx(0.12) and found.evidence.seeds == (1, 2, 3)
-    tags = found.evidence.tags()
-    assert tags["evidence.gain"] == "shown" and tags["evidence.confirmed"] == "true"
+    assert found.evidence.notes["gain"] == "shown" and found.evidence.tags()["evidence"] == "3 fresh seeds"
 
 
 def test_without_a_shown_gain_ddpms_own_stop_is_the_champion():
@@ -133,7 +132,7 @@ def test_without_a_shown_gain_ddpms_own_stop_is_the_champion():
     assert not found.separated and found.ambient.trial.number == 1
     assert "no evidence of a difference (the 95 % intervals overlap) on 3 fresh training seeds each" in found.sentence
     assert found.champion.trial.arm == "ddpm" and found.weights.trial.replica_of == 0
-    assert "nothing is shown to be better" in found.evidence.tags()["evidence.gain"]
+    assert "nothing is shown to be better" in found.evidence.notes["gain"]
 
 
 def test_a_candidate_whose_gain_is_shown_goes_before_one_with_a_lower_but_vaguer_mean():
@@ -183,7 +182,7 @@ def test_one_seed_is_no_evidence_and_two_are_hardly(seeds):
     assert found.separated == (seeds == 2)
     if seeds == 1:
         assert "a single fresh training seed has no interval" in found.sentence
-        assert found.evidence.memorization.low is None and "evidence.memorization_low" not in found.evidence.tags()
+        assert found.evidence.memorization.low is None and "[" not in found.evidence.tags()["memorization"]
 
 
 def test_running_replicas_or_none_leave_the_searchs_own_answer():

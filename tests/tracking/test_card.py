@@ -96,12 +96,13 @@ def test_the_promotion_is_told_once_it_is_done_and_what_lacks_evidence_says_so()
 def test_the_description_is_the_card_as_far_as_mlflow_keeps_it(length):
     long = tags(replace(EVIDENCE, sentence="word " * (length // 5)), replace(ORIGIN, command="x" * length))
     text, card = description("faces", ID, long), model_card("faces", ID, long)
+    assert text.startswith("faces: sigma_tn 0.5, ratio 0.50, stopped at 307,200 images\n")
     assert len(text) <= DESCRIPTION_LIMIT and "No privacy guarantee is claimed" in text
-    body = card.split("---\n", 2)[2].strip()
+    body = card.split("---\n", 2)[2].strip().removeprefix("# ")
     if text != body:
         assert text.endswith("The whole card is README.md among this version's artifacts.")
         assert "## How to reproduce" in text and "`reproduce`" in text
-        told = [part for part in text.split("\n\n")[:-1] if not part.startswith(("Commands, seeds", "The tag `evi"))]
+        told = [part for part in text.split("\n\n")[:-1] if not part.startswith(("Commands, seeds", "The tag `record"))]
         assert all(part in body for part in told)
     else:
         assert length == 0

@@ -17,7 +17,7 @@ from .origin import REPRODUCE, Origin
 from .promotion import Evidence
 
 README = "README.md"
-SCORES = "ambient_ray.scores"  # a tag: all scores, for programs
+SCORES = "record.scores"  # a tag: all scores, for programs
 DESCRIPTION_LIMIT = 5000  # characters that MLflow's databases keep of a description
 _PAPER = "https://arxiv.org/abs/2502.21278"
 _BIBTEX = """\
@@ -31,7 +31,7 @@ _BIBTEX = """\
 _ELSEWHERE = {
     "configuration": f"## How to reproduce\n\nCommands, seeds, commit and versions are in {README}, and with the whole"
     f" configuration in the tag `{REPRODUCE}`.",
-    "evidence": "## Evidence\n\nThe tag `evidence.sentence` says it.",
+    "evidence": "## Evidence\n\nThe tag `record.evidence` says it.",
 }
 # What each score is, and the key of the same figure for held-out images.
 _COPYING = {
@@ -66,9 +66,11 @@ def model_card(model: str, model_id: str, tags: Mapping[str, str]) -> str:
 def description(model: str, model_id: str, tags: Mapping[str, str]) -> str:
     """The card for MLflow's page: without front matter, and within the 5,000 characters that MLflow's databases keep.
 
-    Where it is longer, the last sections give way, with a line that says where they are.
+    It begins with a plain line, which is all that the table of versions shows of it. Where it is longer, the last
+    sections give way, with a line that says where they are.
     """
     sections = _sections(model, model_id, tags)
+    sections["title"] = sections["title"].removeprefix("# ")
     more = f"The whole card is {README} among this version's artifacts."
     for given_up in ("", "citation", "training", "data", "configuration", "evidence"):
         if given_up in sections:
@@ -121,17 +123,16 @@ def _sections(model: str, model_id: str, tags: Mapping[str, str]) -> dict[str, s
     return {name: text for name, text in parts.items() if text}
 
 
-_USE = """\
-## Intended use
-
-Research on generative models of small data sets: to draw images like the training images, and to compare how much
-models of equal quality copy.
-
-## Out of scope
-
-- As anonymised data, or as proof that no training image can be recovered. **No privacy guarantee is claimed**: the
-  figures below are measurements on samples, and say nothing about attacks on the weights.
-- Images unlike the training images, and decisions about people."""
+# One line a paragraph: MLflow's page breaks lines where the text does.
+_USE = (
+    "## Intended use\n\n"
+    "Research on generative models of small data sets: to draw images like the training images, and to compare how much"
+    " models of equal quality copy.\n\n"
+    "## Out of scope\n\n"
+    "- As anonymised data, or as proof that no training image can be recovered. **No privacy guarantee is claimed**:"
+    " the figures below are measurements on samples, and say nothing about attacks on the weights.\n"
+    "- Images unlike the training images, and decisions about people."
+)
 
 
 def _title(model: str, tags: Mapping[str, str], evidence: Evidence | None, origin: Origin | None) -> str:

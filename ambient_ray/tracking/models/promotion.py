@@ -1,7 +1,6 @@
 """Whether an alias moves: only to what the evidence shows to be better than what holds it.
 
-Pure functions of plain values. A model version keeps its evidence as one tag, so that no reader ever sees half of it,
-and beside it, for people, as tags `evidence.*` and `fact.*`.
+Pure functions of plain values. A model version keeps its evidence as one tag, so that no reader ever sees half of it.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from ambient_ray.interval import Interval
 
 from ..labels import text_tags
 
-RECORD = "ambient_ray.evidence"  # the tag that holds all of it; MLflow writes a tag at once or not at all
+RECORD = "record.evidence"  # the tag that holds all of it; MLflow writes a tag at once or not at all
 LOWEST, BEST, BASELINE = "lowest-memorization", "best-fidelity", "ddpm-baseline"
 _ENDS = tuple(f"{name}{end}" for name in ("fidelity", "memorization") for end in ("", "_low", "_high"))
 _NUMBERS = ("objectives", "confirmed", "tolerance", "max_memorization", "limit", "seeds", *_ENDS)
@@ -54,24 +53,15 @@ class Evidence:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def tags(self) -> dict[str, str]:
-        """As a version's tags: the record, then all but the facts one by one; what is None is left out."""
-        values: dict[str, Any] = {
-            "confirmed": self.confirmed,
-            "rule": self.rule,
-            "tolerance": self.tolerance,
-            "max_memorization": self.max_memorization,
-            "limit": self.limit,
-            "objectives": list(self.objectives),
-            "seeds": list(self.seeds) or None,
-            "sentence": self.sentence,
+        """As a version's tags: three for people, who see them in MLflow's table of versions, and the record."""
+        first, second = self.objectives
+        known = f"{len(self.seeds)} fresh seeds" if self.confirmed else "one run, not confirmed"
+        return {
+            "fidelity": f"{first} {self.fidelity.text('.3g')}",
+            "memorization": f"{second} {self.memorization.text()}",
+            "evidence": known,
+            RECORD: json.dumps(asdict(self), default=str),
         }
-        for name, interval in (("fidelity", self.fidelity), ("memorization", self.memorization)):
-            values |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
-        values = {**self.notes, **values}
-        record = json.dumps(asdict(self), default=str)
-        return {RECORD: record} | text_tags(
-            {f"evidence.{k}": value for k, value in values.items() if value is not None}
-        )
 
     @classmethod
     def read(cls, tags: Mapping[str, str]) -> Evidence | None:

@@ -32,7 +32,7 @@ class Entry:
     Attributes:
         checkpoint: its folder.
         run_id: the trial's run.
-        scores: the rung's own; they travel inside the model and as tags `score.NAME`, intervals in brackets.
+        scores: the rung's own; they travel inside the model and as the tag `record.scores`.
         facts: how they were taken.
         evidence: what is known of the configuration, over fresh seeds where it was confirmed.
         origin: where it comes from.
@@ -134,8 +134,9 @@ def _create(client: MlflowClient, model: str, entry: Entry, digest: str) -> Mode
     images_seen = read_checkpoint(entry.checkpoint).images_seen
     run = client.get_run(entry.run_id)
     commit = run.data.tags.get("mlflow.source.git.commit", "")  # of the life of the search that trained it
-    tags = {WEIGHTS_HASH: digest, STUDY: entry.origin.study, "images_seen": str(images_seen)}
-    tags |= _evidence_tags(entry) | _score_tags(entry) | _origin_tags(replace(entry.origin, commit=commit))
+    # MLflow's table of versions shows all tags in this order: few, and first what people look for.
+    tags = _evidence_tags(entry) | _origin_tags(replace(entry.origin, commit=commit), images_seen)
+    tags |= {SCORES: _finite_scores(entry.scores), WEIGHTS_HASH: digest}
     logged = _logged(client, model, entry, run, images_seen, tags)
     # Not models:/<id>: MLflow's SQL store would resolve that with its global tracking URI.
     tags[MODEL_ID] = logged.model_id  # the SQL store keeps no model_id of its own
@@ -156,25 +157,16 @@ def _evidence_tags(entry: Entry) -> dict[str, str]:
     return entry.evidence.tags() | text_tags(entry.tags)
 
 
-def _origin_tags(origin: Origin) -> dict[str, str]:
-    """The arm and the data, to be seen and searched for, and everything in one tag for programs."""
-    keys = ("name", "content_hash", "train_hash", "n_train")
-    data = {f"data.{key}": origin.dataset[key] for key in keys if key in origin.dataset}
-    return text_tags({ARM: origin.arm, **data}) | {REPRODUCE: origin.tag()}
+def _origin_tags(origin: Origin, images_seen: int) -> dict[str, str]:
+    """The arm, the data and the study, to be seen and searched for, and everything in one tag for programs."""
+    data = origin.dataset.get("train_hash") or origin.dataset.get("content_hash") or ""
+    tags = {ARM: origin.arm, "images_seen": str(images_seen), "data.hash": str(data), STUDY: origin.study}
+    return tags | {REPRODUCE: origin.tag()}
 
 
-def _score_tags(entry: Entry) -> dict[str, str]:
-    """`score.f_mem: 0.12 [0.09, 0.15]`, how they were taken, and all numbers in one tag for programs."""
-    scores, tags = entry.scores, {}
-    ends = {f"{name}_{end}" for name in scores for end in ("low", "high")}
-    for name, value in scores.items():
-        if name in ends:
-            continue
-        low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
-        interval = "" if low is None or high is None else f" [{low:.6g}, {high:.6g}]"
-        tags[f"score.{name}"] = f"{value:.6g}{interval}"
-    tags[SCORES] = json.dumps({name: value if abs(value) < float("inf") else None for name, value in scores.items()})
-    return tags | text_tags({f"fact.{key}": value for key, value in entry.facts.items()})
+def _finite_scores(scores: Mapping[str, float]) -> str:
+    """All scores with the ends of their intervals, for programs and the card."""
+    return json.dumps({name: value if abs(value) < float("inf") else None for name, value in scores.items()})
 
 
 def _logged(
