@@ -11,6 +11,7 @@ from ambient_ray.tuning.records import Landscape, RungRecord, TrialRecord
 
 from .closing import Registered
 from .preparation import Prepared
+from .refreshing import images_spent
 from .retrain import command, retrain_command
 
 _WAIT, _WAIT_EACH = 120.0, 30.0  # seconds: for what is queued before the models, and for each of them
@@ -91,7 +92,8 @@ def record_conclusion(prepared: Prepared, recorder: StudyRecorder, land: Landsca
         "trials": sum(t.replica_of is None for t in trials),
         "replicas": sum(t.replica_of is not None for t in trials),
     }
-    recorder.finish({"hypervolume": land.hypervolume, **counts}, note=verdict.sentence)
+    metrics_of_all = {"hypervolume": land.hypervolume, **counts}
+    recorder.finish(metrics_of_all, note=verdict.sentence, images_seen=images_spent(trials))
     return registered
 
 

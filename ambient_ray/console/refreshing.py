@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,11 @@ from ambient_ray.tuning.records import Candidate, RungRecord, TrialRecord
 _SHARE = 0.004  # of the search's time, at the most, goes into pictures while it runs
 _LEAST = 20.0  # seconds between two drawings
 _SHOWN = 16  # samples in a thumbnail
+
+
+def images_spent(trials: Iterable[TrialRecord]) -> int:
+    """Training images of all the search's trials; its replicas are the confirmation's."""
+    return sum(trial.rungs[-1].images_seen for trial in trials if trial.rungs and trial.replica_of is None)
 
 
 class LiveFigures:
@@ -65,8 +70,7 @@ class LiveFigures:
         where = None if champion is None else (champion.trial.number, champion.rung.rung)
         view = replace(self._view(), champion=where, running=running)
         self._last = self._clock()
-        spent = sum(trial.rungs[-1].images_seen for trial in view.trials if trial.rungs)
-        self._recorder.refresh(lambda folder: self._drawn(view, folder), spent)
+        self._recorder.refresh(lambda folder: self._drawn(view, folder), images_spent(view.trials))
 
     def _drawn(self, view: StudyView, folder: Path) -> Mapping[str, float]:
         draw_study(view, folder, thumbnail=self._thumbnail)

@@ -206,6 +206,28 @@ def test_the_study_says_how_alike_what_every_two_models_draw(story):
     assert len(stops) == 3 and all(0 <= pair["low"] <= pair["rp"] <= pair["high"] <= 1 for pair in pairs)
 
 
+def test_the_study_has_its_figures_and_its_hypervolume_by_images_spent(story):
+    client, runs = runs_of(story["folder"])
+    parent = next(r for r in runs if "ambient_ray.trial" not in r.data.tags)
+    figures = {a.path for a in client.list_artifacts(parent.info.run_id, "figures")}
+    assert {f"figures/{name}" for name in ("front.html", "front.png", "hypervolume.png", "survival.png")} <= figures
+    spent = sum(int(r.data.metrics["images_seen"]) for r in trials_of(runs).values() if "images_seen" in r.data.metrics)
+    assert max(m.step for m in client.get_metric_history(parent.info.run_id, "hypervolume")) == spent
+    mechanism = {a.path for a in client.list_artifacts(trials_of(runs)[0].info.run_id, "mechanism")}
+    assert mechanism == {f"mechanism/{step:010d}.svg" for step in (640, 1280, 2560)}
+
+
+def test_the_report_gives_the_searchs_answer_from_mlflow_alone(story, tmp_path, capsys):
+    from ambient_ray.report import main
+
+    uri = f"sqlite:///{story['folder']}/out/mlflow.db"
+    assert main(["story", "--tracking-uri", uri, "--to", str(tmp_path / "story.html"), "--pdf"]) == 0
+    answer = next(line for line in story["last"][1].splitlines() if line.startswith("At matched fidelity"))
+    assert answer in capsys.readouterr().out
+    page = (tmp_path / "story.html").read_text()
+    assert "data:image/png" in page and (tmp_path / "story.pdf").read_bytes().startswith(b"%PDF")
+
+
 def test_no_pickle_was_written(story):
     out = story["folder"] / "out"
     ours = [p for p in out.rglob("*.p*kl") if "tune" not in p.relative_to(out).parts]  # Tune's own state, never read

@@ -166,11 +166,15 @@ class ModelsFound:
 
 @dataclass(frozen=True)
 class StudyFinished:
-    """The search ended. state: finished, failed, or killed (Ctrl-C). note: shown on the run's page."""
+    """The search ended. state: finished, failed, or killed (Ctrl-C). note: shown on the run's page.
+
+    images_seen: the training images that the study spent, at which the metrics stand.
+    """
 
     metrics: Mapping[str, float]
     state: str
     note: str
+    images_seen: int = 0
 
 
 Event = (

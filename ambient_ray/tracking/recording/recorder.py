@@ -164,10 +164,20 @@ class StudyRecorder:
         self._writer.refreshed = None
         self._put(events.FiguresDue(draw, images_seen))
 
-    def finish(self, metrics: Mapping[str, float] | None = None, *, state: str = "finished", note: str = "") -> None:
-        """End the study: summary metrics, a note (Markdown) for its page. Trials still open become KILLED."""
+    def finish(
+        self,
+        metrics: Mapping[str, float] | None = None,
+        *,
+        state: str = "finished",
+        note: str = "",
+        images_seen: int = 0,
+    ) -> None:
+        """End the study: summary metrics, a note (Markdown) for its page. Trials still open become KILLED.
+
+        images_seen: the training images that the study spent, at which the metrics stand.
+        """
         self._finished = True
-        self._put(events.StudyFinished(dict(metrics or {}), state, note))
+        self._put(events.StudyFinished(dict(metrics or {}), state, note, images_seen))
 
     # -- how it went
 

@@ -263,7 +263,7 @@ class StudyRuns:
         from mlflow.entities import Metric
 
         now = self._now()
-        metrics = [Metric(key, value, now, 0) for key, value in finite(event.metrics).items()]
+        metrics = [Metric(key, value, now, event.images_seen) for key, value in finite(event.metrics).items()]
         if metrics:
             self.client.log_batch(self.run_id, metrics=metrics)
         if event.note:
