@@ -84,7 +84,6 @@ def record_conclusion(prepared: Prepared, recorder: StudyRecorder, land: Landsca
         recorder.measured(original.trial.number, original.rung.images_seen, metrics(point, prepared.objectives))
     registered = _register(prepared, recorder, land, verdict)
     recorder.log_text(verdict.sentence + "\n", "answer.txt")
-    _record_reproducibility(prepared, recorder, land)
     trials = prepared.study.trials()
     counts = {
         "front_size": len(land.front),
@@ -128,8 +127,9 @@ def _found_model(prepared: Prepared, chosen: Chosen) -> FoundModel:
     )
 
 
-def _record_reproducibility(prepared: Prepared, recorder: StudyRecorder, land: Landscape) -> None:
+def record_reproducibility(prepared: Prepared, recorder: StudyRecorder) -> None:
     """How alike the images of every two models are, of the front and DDPM's stops: numbers and a picture."""
+    land = prepared.study.landscape()
     from ambient_ray.tracking.drawing.reproduced import reproducibility_figure, reproducibility_of_pairs
 
     front = land.front

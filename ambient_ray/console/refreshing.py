@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from ambient_ray.tuning.records import Candidate, RungRecord, TrialRecord
 
 _SHARE = 0.004  # of the search's time, at the most, goes into pictures while it runs
 _LEAST = 20.0  # seconds between two drawings
+#: The pictures that the answer changes; the others are of the search's own trials alone.
+LAST = ("front.html", "front.png", "hypervolume.png")
 _SHOWN = 16  # samples in a thumbnail
 
 
@@ -26,7 +28,7 @@ class LiveFigures:
     """A listener that has the study's pictures drawn by MLflow's writer, whenever they have become affordable.
 
     A drawing that took c seconds is followed by the next after c / .004 seconds at the earliest. The first comes when
-    the first trial has ended, the last (`draw`) when the search has. Pictures are drawn by one thread, one after
+    the first trial has ended, others (`draw`) when all have and when there is an answer. Pictures are drawn by one thread, one after
     another, so what they keep needs no lock.
 
     Args:
@@ -60,20 +62,23 @@ class LiveFigures:
         if self._any_ended and took is not None and self._clock() - self._last >= max(_LEAST, took / _SHARE):
             self.draw()
 
-    def draw(self, champion: Candidate | None = None, *, running: bool = True) -> None:
+    def draw(
+        self, champion: Candidate | None = None, *, running: bool = True, only: Collection[str] | None = None
+    ) -> None:
         """Queue a drawing of what the study is now.
 
         Args:
             champion: marked in the front.
             running: false once the search is over.
+            only: the names of the pictures to draw; None: all.
         """
         where = None if champion is None else (champion.trial.number, champion.rung.rung)
         view = replace(self._view(), champion=where, running=running)
         self._last = self._clock()
-        self._recorder.refresh(lambda folder: self._drawn(view, folder), images_spent(view.trials))
+        self._recorder.refresh(lambda folder: self._drawn(view, folder, only), images_spent(view.trials))
 
-    def _drawn(self, view: StudyView, folder: Path) -> Mapping[str, float]:
-        draw_study(view, folder, thumbnail=self._thumbnail)
+    def _drawn(self, view: StudyView, folder: Path, only: Collection[str] | None) -> Mapping[str, float]:
+        draw_study(view, folder, thumbnail=self._thumbnail, only=only)
         _, volumes = hypervolume_curve(view)
         return {"hypervolume": float(volumes[-1])} if len(volumes) else {}
 

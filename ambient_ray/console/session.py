@@ -26,8 +26,8 @@ from .estimate import print_estimate, replicas_planned
 from .images import publish_subset
 from .preparation import Prepared, bank_for, cores, network_imports, prepare
 from .progress import Progress
-from .recording import Tracked, record_conclusion, start_recording
-from .refreshing import LiveFigures
+from .recording import Tracked, record_conclusion, record_reproducibility, start_recording
+from .refreshing import LAST, LiveFigures
 
 _SHORT = 500_000  # training images; the shortest preset for larger images has twice as many
 
@@ -108,7 +108,7 @@ def search(prepared: Prepared) -> int:
         shown = None if verdict.champion is None else key_of(verdict.champion)
         figure = draw_front(replace(_view(prepared), champion=shown), config.folder / "front.png")
         if finished:
-            figures.draw(verdict.champion, running=False)
+            figures.draw(verdict.champion, running=False, only=LAST)
             registration = record_conclusion(prepared, recorder, land, verdict)
     finally:
         for problem in recorder.close(state="finished" if finished else "killed"):
@@ -161,6 +161,8 @@ def _run_trials(prepared: Prepared, recorder: StudyRecorder, figures: LiveFigure
             shared = _shared(prepared, progress.say)
             if ended := run_search(study, plan, slots, shared, listeners, progress.watch):
                 progress.say(f"no more trials are begun: {ended}")
+            figures.draw()  # while the best are confirmed, or the cluster goes
+            record_reproducibility(prepared, recorder)
             if begun := _begin_replicas(prepared):
                 progress.say(f"confirmation: {begun} replicas on fresh training seeds")
                 run_search(study, plan, slots, shared, listeners, progress.watch, only_begun=True)

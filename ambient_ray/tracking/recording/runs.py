@@ -41,6 +41,7 @@ from ..labels import (
 from ..models.found import entry_of, told
 from ..models.registry import register_models
 from ..models.versions import warm_up
+from ..schema import prepared_tables
 from ..store import TrackingStore, open_client
 from . import events
 from .dataset import dataset_input
@@ -84,8 +85,9 @@ class StudyRuns:
         for name in ("mlflow.store", "mlflow.pyfunc", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
         self._store = store
-        self.client = open_client(store.uri)
-        self.ping()  # the schema is created by the first call
+        with prepared_tables(store.uri):
+            self.client = open_client(store.uri)
+            self.ping()  # MLflow makes the tables that are missing when it is first asked
         self.at = 0.0  # when the event that is written happened, in seconds since 1970; 0: now
         self.last_try = False  # whether a fault that may be the server's is to be taken for the event's own
         self._trials: dict[int, _TrialRun] = {}
