@@ -28,7 +28,7 @@ ui: $(READY)
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/outputs/mlflow.db --port 5000
 
 bench: $(READY)
-	for script in loop rung search step sampling packed overhead startup evaluation scale; do $(BIN)/python benchmarks/$$script.py --quick || exit 1; done
+	for script in loop rung search step sampling packed overhead startup evaluation scale tracking; do $(BIN)/python benchmarks/$$script.py --quick || exit 1; done
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -28,8 +28,8 @@ class LiveFigures:
     """A listener that has the study's pictures drawn by MLflow's writer, whenever they have become affordable.
 
     A drawing that took c seconds is followed by the next after c / .004 seconds at the earliest. The first comes when
-    the first trial has ended, others (`draw`) when all have and when there is an answer. Pictures are drawn by one thread, one after
-    another, so what they keep needs no lock.
+    the first trial has ended, others (`draw`) when all have and when there is an answer. Pictures are drawn by one
+    thread, one after another, so what they keep needs no lock.
 
     Args:
         recorder: draws them, in its own thread.
