@@ -28,6 +28,7 @@ from .preparation import Prepared, bank_for, cores, network_imports, prepare
 from .progress import Progress
 from .recording import Tracked, record_conclusion, record_reproducibility, start_recording
 from .refreshing import LAST, LiveFigures
+from .retrain import command
 
 _SHORT = 500_000  # training images; the shortest preset for larger images has twice as many
 
@@ -124,7 +125,7 @@ def search(prepared: Prepared) -> int:
             console.print(f"EMM, {size}", highlight=False, markup=False, soft_wrap=True)
     if not finished:
         console.print("Stopped. All scored rungs are kept; the same command goes on:", highlight=False)
-        console.print(f"  {_command()}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"  {command(sys.argv)}", soft_wrap=True, highlight=False, markup=False)
     return 0 if finished else 130
 
 
@@ -241,9 +242,3 @@ def _plan(prepared: Prepared) -> SearchPlan:
         imports=network_imports(prepared.settings.backbone),
         pack=prepared.pack,
     )
-
-
-def _command() -> str:
-    import shlex
-
-    return "python -m ambient_ray.search " + shlex.join(sys.argv[1:])
