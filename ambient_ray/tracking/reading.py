@@ -13,6 +13,7 @@ from ambient_ray.errors import UserError
 from .labels import ARM, IMAGES_SEEN, KIND, REASON, REPLICA_OF, SPEED, STATE, STUDY, SYSTEM, TRIAL
 from .location import existing_store
 from .recording.events import RungScores
+from .recording.experiment import runs_of
 from .recording.rung_record import FOLDER, RungRecordError, StoredRung, read_rung
 from .store import open_client
 from .stored import ENDED, StoredDataset, StoredStudy, StoredTrial
@@ -59,7 +60,7 @@ def read_study(tracking_uri: str | None, study: str) -> StoredStudy:
 
     try:
         run = _study_run(client, study)
-        runs = _runs(client, run.info.experiment_id, study, ("trial", "replicate"))
+        runs = runs_of(client, run.info.experiment_id, study, "trial", "replicate")
         uris = {r.info.run_id: r.info.artifact_uri for r in [run, *runs]}
         with StudyFiles(uri, uris) as files:
             trials = _trials(client, runs, files)
@@ -86,31 +87,11 @@ def parsed(text: str) -> Any:
 
 def _study_run(client: MlflowClient, study: str) -> Run:
     experiment = client.get_experiment_by_name(study)
-    runs = [] if experiment is None else _runs(client, experiment.experiment_id, study, ("study",))
+    runs = [] if experiment is None else runs_of(client, experiment.experiment_id, study, "study")
     if not runs:
         known = ", ".join(study_names(client)) or "none"
         raise StudyNotFoundError(f"there is no study '{study}' in this store (its studies: {known})")
     return client.get_run(runs[0].info.run_id)  # with its inputs, which a search leaves out
-
-
-def _runs(client: MlflowClient, experiment_id: str, study: str, kinds: Sequence[str]) -> list[Run]:
-    quoted = study.replace("'", "\\'")
-    runs: list[Run] = []
-    for kind in kinds:
-        token = None
-        while True:
-            page = client.search_runs(
-                [experiment_id],
-                f"tags.`{STUDY}` = '{quoted}' and tags.`{KIND}` = '{kind}'",
-                max_results=_PAGE,
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
-            runs.extend(page)
-            token = page.token
-            if not token:
-                break
-    return runs
 
 
 def _stored(
