@@ -6,10 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from .recording.events import RungScores
+from typing import Any
 
 STUDY, KIND, TRIAL, ARM, STATE, REASON, REPLICA_OF = (
     f"ambient_ray.{key}" for key in ("study", "kind", "trial", "arm", "state", "reason", "replica_of")
@@ -64,17 +61,6 @@ def _param(value: Any) -> str:
     if isinstance(value, float) and 1e-9 < abs(value) < 1e-4:  # where JSON begins to write an exponent
         return f"{Decimal(repr(value)):f}"
     return text(value)
-
-
-def rung_metrics(scored: RungScores) -> dict[str, float]:
-    """A rung's metrics: its finite scores, `rung`, `images_seen`, and what it took, as MLflow's system metrics.
-
-    They are to be written at once: `rung` among them says that the rung is all there.
-    """
-    values = finite(scored.scores)
-    cost = {"seconds": scored.seconds or None, SPEED: values.pop(SPEED, None)}
-    system = {f"{SYSTEM}{key}": value for key, value in cost.items() if value is not None}
-    return values | system | {IMAGES_SEEN: float(scored.images_seen), "rung": float(scored.rung)}
 
 
 def question_tags(objectives: tuple[str, str] | None, searched: Sequence[str]) -> dict[str, str]:

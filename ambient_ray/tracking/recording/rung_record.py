@@ -1,4 +1,4 @@
-"""One rung of one trial as a JSON file among the trial's artifacts: all that a report needs, with its types."""
+"""One rung of one trial: its metrics, and a JSON file among the trial's artifacts with all that a report needs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ambient_ray.errors import UserError
 
+from ..labels import IMAGES_SEEN, SPEED, SYSTEM, finite
 from .events import RungScores, TrialStarted
 
 FOLDER = "rungs"  # among a trial's artifacts
@@ -24,6 +25,17 @@ class StoredRung:
 
     started: TrialStarted
     scored: RungScores
+
+
+def rung_metrics(scored: RungScores) -> dict[str, float]:
+    """A rung's metrics: its finite scores, `rung`, `images_seen`, and what it took, as MLflow's system metrics.
+
+    They are to be written at once: `rung` among them says that the rung is all there.
+    """
+    values = finite(scored.scores)
+    cost = {"seconds": scored.seconds or None, SPEED: values.pop(SPEED, None)}
+    system = {f"{SYSTEM}{key}": value for key, value in cost.items() if value is not None}
+    return values | system | {IMAGES_SEEN: float(scored.images_seen), "rung": float(scored.rung)}
 
 
 def write_rung(folder: Path, started: TrialStarted, scored: RungScores) -> Path:

@@ -34,7 +34,6 @@ from ..labels import (
     finite,
     flat_params,
     question_tags,
-    rung_metrics,
     text_tags,
     trial_name,
 )
@@ -47,7 +46,7 @@ from . import events
 from .dataset import dataset_input
 from .experiment import describe_experiment, log_new_params, open_experiment, runs_of
 from .outage import Fault, fault
-from .rung_record import write_rung
+from .rung_record import rung_metrics, write_rung
 from .system import MachineLoad, machine_tags, source_tags
 from .view import COLOR, NOTE, run_color
 
