@@ -37,7 +37,6 @@ from ..labels import (
     text_tags,
     trial_name,
 )
-from ..models.found import entry_of, told
 from ..models.registry import register_models
 from ..models.versions import warm_up
 from ..schema import prepared_tables
@@ -45,6 +44,7 @@ from ..store import TrackingStore, open_client
 from . import events
 from .dataset import dataset_input
 from .experiment import describe_experiment, log_new_params, open_experiment, runs_of
+from .found import entry_of, told
 from .outage import Fault, fault
 from .rung_record import rung_metrics, write_rung
 from .system import MachineLoad, machine_tags, source_tags

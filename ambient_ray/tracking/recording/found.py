@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..recording.events import FoundModel, ModelsFound, StudyStarted, TrialStarted
-from .origin import Origin
-from .registry import Registration
-from .versions import Entry
+from ..models.origin import Origin
+from ..models.registry import Registration
+from ..models.versions import Entry
+from .events import FoundModel, ModelsFound, StudyStarted, TrialStarted
 
 
 def entry_of(event: ModelsFound, found: FoundModel, study: StudyStarted, trial: TrialStarted, *, run_id: str) -> Entry:
