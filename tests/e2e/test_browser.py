@@ -7,6 +7,7 @@ Debian's chromium, or name another one in $CHROMIUM.
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -214,8 +215,12 @@ def site(served: str, profile: "api.BrowserContext", tmp_path: Path) -> Iterator
 
 
 def rows(page: "api.Page", text: str = "") -> "api.Locator":
-    """The rows of the table of runs, by a part of their names."""
-    return page.locator(".ag-pinned-left-cols-container .ag-row", has_text=text)
+    """The rows of the table of runs, or those of which a link's text has `text`, and no digit behind it.
+
+    Not the row's whole text: there "trial 1" is followed at once by "12 seconds ago".
+    """
+    found = page.locator(".ag-pinned-left-cols-container .ag-row")
+    return found.filter(has=page.get_by_role("link", name=re.compile(re.escape(text) + r"(?!\d)"))) if text else found
 
 
 def test_the_study_opens_and_its_trials_and_their_repetitions_nest(site: Site) -> None:
@@ -288,10 +293,11 @@ def test_the_front_figure_is_drawn_and_tells_of_a_point_under_the_mouse(site: Si
 
 
 def test_the_views_columns_and_two_trials_side_by_side(site: Site) -> None:
-    site.go(f"experiments/1/runs?viewStateShareKey=ambient-ray&{TRAINING}")
     page = site.page
+    site.go(f"experiments/1/runs?viewStateShareKey=ambient-ray&{TRAINING}")
     for column in ("tags.`ambient_ray.state`", "params.`sigma_tn`", "metrics.`fd_high`"):  # others need scrolling
         api.expect(page.locator(f'.ag-header-cell[col-id="{column}"]')).to_be_visible()
+    api.expect(rows(page)).to_have_count(TRIALS)  # the rows of the page before have gone
     site.shot("6-columns")
     pair = ("DDPM · trial 0", f"trial {TRIALS - 1}")
     for name in pair:
