@@ -34,6 +34,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ambient_ray.console.folders import check_writable
 from ambient_ray.errors import UserError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def audit(args: argparse.Namespace) -> Audit:
     bounds = gate.parse_bounds([*args.max, *_short(args)], args.min)
     generated.check_exists(args.model)
     if args.to is not None:
-        _check_folder(args.to)
+        check_writable(args.to, "--to ")
     reading = real_images.Reading(args.resolution, args.channels, args.labels, args.skip_broken)
     model = None
     if generated.is_model(args.model):
@@ -131,16 +132,6 @@ def _check(args: argparse.Namespace) -> None:
 
 def _short(args: argparse.Namespace) -> list[str]:
     return [] if args.max_memorization is None else [f"f_mem={args.max_memorization}"]
-
-
-def _check_folder(folder: Path) -> None:
-    """Make the folder and see that it can be written, before anything is computed."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".ambient-write-test").touch()
-        (folder / ".ambient-write-test").unlink()
-    except OSError as error:
-        raise AuditError(f"--to {folder} cannot be written to: {error.strerror or error}") from error
 
 
 def _device(asked: str | None) -> str:

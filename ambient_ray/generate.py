@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ambient_ray.console.exits import guarded
+from ambient_ray.console.folders import check_writable
 from ambient_ray.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,19 +27,14 @@ class GenerateError(UserError):
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, or 2 after one sentence about bad input."""
     args = parser().parse_args(argv)
-    try:
-        generate(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return guarded(lambda: generate(args))
 
 
-def generate(args: argparse.Namespace) -> None:
-    """Draw the images that the parsed arguments ask for and write them. Raises UserError."""
+def generate(args: argparse.Namespace) -> int:
+    """Draw the images that the parsed arguments ask for and write them; 0. Raises UserError."""
     _check(args)
     for folder in {args.to, args.grid and args.grid.parent} - {None}:
-        _make_folder(folder)
+        check_writable(folder)
     from ambient_ray.tracking import catch_up, load_model  # seconds: torch, and MLflow for a registered model
 
     for line in catch_up(args.tracking_uri) if str(args.model).startswith(("models:", "runs:")) else ():
@@ -54,6 +51,7 @@ def generate(args: argparse.Namespace) -> None:
         from ambient_ray.tracking.drawing.galleries import sample_grid
 
         print(f"a grid of {len(images)} images in {sample_grid(images, args.grid, limit=len(images))}")
+    return 0
 
 
 def write_images(images: NDArray[np.uint8], folder: Path) -> None:
@@ -73,15 +71,6 @@ def _check(args: argparse.Namespace) -> None:
         raise GenerateError(f"--n must be at least 1, got {args.n}")
     if args.grid is not None and args.grid.suffix.lower() != ".png":
         raise GenerateError(f"--grid must name a .png file, got {args.grid}")
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".ambient-write-test").touch()
-        (folder / ".ambient-write-test").unlink()
-    except OSError as error:
-        raise GenerateError(f"{folder} cannot be written to: {error.strerror or error}") from error
 
 
 def parser() -> argparse.ArgumentParser:

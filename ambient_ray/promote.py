@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ambient_ray.console.exits import guarded
 from ambient_ray.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,16 +25,11 @@ class PromoteArgumentError(UserError):
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, or 2 after one sentence about what is wrong, with nothing changed."""
     args = parser().parse_args(argv)
-    try:
-        run(args)
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    return guarded(lambda: run(args))
 
 
-def run(args: argparse.Namespace) -> None:
-    """List a model's versions, or promote one. Raises UserError."""
+def run(args: argparse.Namespace) -> int:
+    """List a model's versions, or promote one; 0. Raises UserError."""
     _check(args)
     from mlflow.exceptions import MlflowException  # seconds
 
@@ -53,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
             _promote(client, uri, args)
     except MlflowException as error:
         raise PromoteArgumentError(f"the registry at {uri} does not answer as it should: {sentence(error)}") from error
+    return 0
 
 
 def _promote(client: MlflowClient, uri: str, args: argparse.Namespace) -> None:

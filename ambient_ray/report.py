@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ambient_ray.console.exits import guarded
+from ambient_ray.console.folders import check_writable
 from ambient_ray.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,16 +24,11 @@ class ReportError(UserError):
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, or 2 after one sentence about bad input."""
     args = parser().parse_args(argv)
-    try:
-        report(args)
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    return guarded(lambda: report(args))
 
 
-def report(args: argparse.Namespace) -> None:
-    """Read the study, or the two, and write what the parsed arguments ask for. Raises UserError."""
+def report(args: argparse.Namespace) -> int:
+    """Read the study, or the two, and write what the parsed arguments ask for; 0. Raises UserError."""
     names = _studies(args)
     page = _page(args, names)
     _check_writable(page)
@@ -52,6 +49,7 @@ def report(args: argparse.Namespace) -> None:
         from ambient_ray.reporting.report.paper import write_pdf
 
         print(f"report: {write_pdf(document, page.with_suffix('.pdf'))}")
+    return 0
 
 
 def _reported(name: str, tracking_uri: str | None) -> tuple[Document, str]:
@@ -110,13 +108,7 @@ def _page(args: argparse.Namespace, names: Sequence[str]) -> Path:
 
 
 def _check_writable(page: Path) -> None:
-    try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        probe = page.parent / ".ambient-write-test"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ReportError(f"{page.parent} cannot be written to: {error.strerror or error}") from error
+    check_writable(page.parent)
     if page.is_dir():
         raise ReportError(f"{page} is a folder: name a file, or a folder without .html")
 

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -16,10 +15,6 @@ from ambient_ray.training.state import check_model, image_facts
 from ambient_ray.tuning.space import Choice, Parameter, Space
 
 
-class OutputFolderError(UserError):
-    """The output folder cannot be written."""
-
-
 class StudyBusyError(UserError):
     """Another process searches this study already."""
 
@@ -30,20 +25,6 @@ class ImageShapeError(UserError):
 
 class RungPolicyError(UserError):
     """A rung is to be judged by a score that nobody computes."""
-
-
-def check_writable(folder: Path) -> None:
-    """Make the folder and write a file in it.
-
-    Raises:
-        OutputFolderError: with the reason.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OutputFolderError(f"output_dir={folder} cannot be written: {error.strerror or error}") from error
 
 
 def lock_study(folder: Path) -> IO[str]:

@@ -18,6 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ambient_ray.errors import UserError
 
+from .exits import guarded
+
 CONF = "ambient_ray.conf"
 
 
@@ -45,17 +47,6 @@ def run_command(config_name: str, task: Callable[[dict[str, Any]], int]) -> None
         if code:
             sys.exit(code)
     hydra.main(version_base="1.3", config_path=f"pkg://{CONF}", config_name=config_name)(job)()
-
-
-def guarded(action: Callable[[], int]) -> int:
-    """Run an action; a user's error is printed as one sentence and gives 2, Ctrl-C gives 130."""
-    try:
-        return action()
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
 
 
 def interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:

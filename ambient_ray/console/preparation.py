@@ -27,10 +27,10 @@ from .checks import (
     check_scores,
     check_space_data,
     check_space_values,
-    check_writable,
     lock_study,
 )
 from .configuration import Configuration
+from .folders import check_writable
 from .images import divide_images, other_reference, read_images
 
 #: Settings that the search sets itself, so that no space may.
@@ -124,7 +124,7 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
     sampler = choose_sampler(config.sampler, space)
     points = load_points(config.enqueue, space, settings.to_dict()) if config.enqueue is not None else []
     store = resolve_store(config.tracking.uri, config.output_dir)
-    check_writable(config.folder)
+    check_writable(config.folder, "output_dir=")
     lock = None if config.dry_run else lock_study(config.folder)
     images = read_images(config)
     subsets = divide_images(config, images)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ambient_ray.reporting.figures.study_figures import StudyView, draw_study, hypervolume_curve, samples_thumbnail
 from ambient_ray.tracking import StudyRecorder
-from ambient_ray.tracking.checkpoint import read_samples
+from ambient_ray.tracking.checkpoint import CheckpointUnreadableError, read_samples
 from ambient_ray.tuning.records import Candidate, RungRecord, TrialRecord
 
 _SHARE = 0.004  # of the search's time, at the most, goes into pictures while it runs
@@ -85,6 +85,14 @@ class LiveFigures:
     def _thumbnail(self, candidate: Candidate) -> bytes | None:
         key = candidate.trial.number, candidate.rung.rung
         if key not in self._thumbnails:
-            samples = read_samples(Path(candidate.rung.checkpoint))
-            self._thumbnails[key] = None if samples is None else samples_thumbnail(samples.images[:_SHOWN])
+            self._thumbnails[key] = _samples(Path(candidate.rung.checkpoint))
         return self._thumbnails[key]
+
+
+def _samples(checkpoint: Path) -> bytes | None:
+    """A thumbnail of a checkpoint's samples; None where they are gone, or broken, which its rung's pictures tell."""
+    try:
+        samples = read_samples(checkpoint)
+    except CheckpointUnreadableError:
+        return None
+    return None if samples is None else samples_thumbnail(samples.images[:_SHOWN])

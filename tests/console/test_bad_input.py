@@ -10,8 +10,9 @@ from PIL import Image
 from ambient_ray import search
 from ambient_ray.console import session
 from ambient_ray.console.checks import StudyBusyError, lock_study
-from ambient_ray.console.command import ConfigurationError, guarded, load
+from ambient_ray.console.command import ConfigurationError, load
 from ambient_ray.console.configuration import validate
+from ambient_ray.console.exits import guarded
 from ambient_ray.console.preparation import prepare
 from ambient_ray.tuning.space import load_space
 

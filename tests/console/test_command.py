@@ -9,7 +9,8 @@ from ambient_ray.console.command import interrupt_again
 
 SWALLOWS = """
 import signal, sys, time
-from ambient_ray.console.command import guarded, interrupt_again
+from ambient_ray.console.command import interrupt_again
+from ambient_ray.console.exits import guarded
 
 class Ends:
     def __del__(self):

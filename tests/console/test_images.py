@@ -7,8 +7,9 @@ import pytest
 
 from ambient_ray import search, subsets
 from ambient_ray.console import session
-from ambient_ray.console.command import ConfigurationError, guarded, load
+from ambient_ray.console.command import ConfigurationError, load
 from ambient_ray.console.configuration import validate
+from ambient_ray.console.exits import guarded
 from ambient_ray.console.images import check_memory, divide_images, publish_subset, read_images
 from ambient_ray.console.preparation import prepare
 from ambient_ray.data import SubsetError, TooLargeError, load_images, split

@@ -1,6 +1,7 @@
 """The study's pictures cost a bounded share of a search, however long one drawing takes."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,23 @@ def test_nothing_is_drawn_before_a_trial_has_ended_nor_while_a_drawing_waits() -
     recorder.refreshed = None
     figures.trial_ended(TRIAL)
     assert recorder.drawn == 0
+
+
+def test_broken_samples_cost_a_picture_its_thumbnail_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "samples.npz").write_bytes(b"half a fi")
+    rung = replace(RUNG, checkpoint=str(tmp_path))
+    view = StudyView("s", [replace(TRIAL, rungs=(rung,))], Objectives("fd", "f_mem"), None, (100,), ("sigma_tn",))
+    recorder = Drawing(tmp_path / "figures")
+    LiveFigures(recorder, lambda: view).draw()
+    assert {"front.html", "front.png", "survival.png"} <= {path.name for path in recorder.folder.iterdir()}
+
+
+class Drawing:
+    """Draws into a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+
+    def refresh(self, draw: Callable[[Path], Mapping[str, float]], images_seen: int) -> None:
+        draw(self.folder)
