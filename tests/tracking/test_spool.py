@@ -1,7 +1,6 @@
 """What waits for MLflow: whole, in its order, on disk, and written once, whatever fails and however often."""
 
 import errno
-import json
 import os
 import shutil
 import signal
@@ -9,10 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 
-import numpy as np
 import pytest
 import requests
 from mlflow import MlflowClient
@@ -33,8 +30,6 @@ from ambient_ray.tracking import (
 )
 from ambient_ray.tracking.recording import events as ev
 from ambient_ray.tracking.recording import runs as runs_module
-from ambient_ray.tracking.recording.event_json import SpooledEventError, decode, encode
-from ambient_ray.tracking.recording.outage import Fault, fault
 from ambient_ray.tracking.recording.spool import Spool, SpoolBusyError, entries, read_entry
 
 DATASET = DatasetFacts("digits", "ab" * 32, "built-in", (1, 8, 8), {"n_train": 300})
@@ -417,57 +412,6 @@ def test_closing_takes_bounded_time_though_the_server_is_slow(store, quick, monk
     assert {run["status"] for name, run in found.items() if name.startswith(("DDPM", "STUDY"))} == {"FINISHED"}
 
 
-@pytest.mark.parametrize(
-    "event",
-    [
-        ev.StudyStarted("s", {"a": {"b": (1, None, True)}}, {}, DATASET, np.zeros((2, 2, 2, 1), dtype=np.uint8)),
-        ev.RungScored(3, RungScores(0, 9, {"fd": float("nan"), "kid": float("-inf")}, {"seeds": [1, 2]}, None, 1.5)),
-        ev.TrialReplayed(ev.TrialStarted(1, "ddpm", {}), (RungScores(0, 1, {}),), ev.TrialEnded(1, "failed", "so")),
-        ev.TextLogged("ä\n", "a/b.txt"),
-        ev.StudyFinished({"hypervolume": float("inf")}, "killed", ""),
-        ev.Measured(1, 2, {1: 2.0, "$class": 3.0}),
-    ],
-    ids=lambda event: type(event).__name__,
-)  # fmt: skip
-def test_an_event_comes_back_as_it_was(event, tmp_path: Path) -> None:
-    stored = json.loads(json.dumps(encode(event, tmp_path), allow_nan=False))
-    again = decode(stored, tmp_path)
-    assert type(again) is type(event) and repr(again) == repr(event)
-
-
-def test_files_of_an_event_outlive_their_originals(tmp_path: Path, write_checkpoint) -> None:
-    checkpoint, held = write_checkpoint(), tmp_path / "held"
-    (checkpoint / "train_state.safetensors").write_bytes(b"large")
-    spool = Spool(held, TrackingStore("sqlite:///x.db", None))
-    rung = spool.add(ev.RungScored(0, RungScores(0, 100, {}, {}, checkpoint)), 0.0)
-    model = ev.FoundModel(0, RungScores(0, 100, {}, {}, checkpoint), EVIDENCE, ("champion",))
-    found = spool.add(ev.ModelsFound("m", (model,), "ambient-search", Future()), 0.0)
-    note = tmp_path / "note.txt"
-    note.write_text("first")
-    file = spool.add(ev.FileLogged(note, "", None), 0.0)
-    note.write_text("second")
-    shutil.rmtree(checkpoint)
-    spool.close()
-    pictures = read_entry(rung).event.scored.checkpoint
-    weights = read_entry(found).event.models[0].scored.checkpoint
-    assert {path.name for path in pictures.iterdir()} == {"samples.npz", "checkpoint.json"}
-    assert {path.name for path in weights.iterdir()} == {"samples.npz", "checkpoint.json", "model.safetensors"}
-    assert read_entry(file).event.path.read_text() == "first"
-    assert not read_entry(found).event.registration.done()
-
-
-def test_a_spool_makes_only_events_and_reads_only_its_own_files(tmp_path: Path) -> None:
-    for bad in (
-        {"$class": "os:system", "fields": {}},
-        {"$class": "ambient_ray.tracking.recording.spool:shutil", "fields": {}},
-        {"$class": "ambient_ray.tracking.recording.spool:Spool", "fields": {}},
-        {"$file": "../../etc/passwd"},
-        {"$what": 1},
-    ):
-        with pytest.raises(SpooledEventError, match="no event that can be read"):
-            decode(bad, tmp_path)
-
-
 def test_a_damaged_event_is_set_aside_and_told(store, quick, tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool", store)
     spool.add(ev.StudyStarted("damaged", {}, {}, None, None), 1.0)
@@ -483,29 +427,3 @@ def test_a_damaged_event_is_set_aside_and_told(store, quick, tmp_path: Path) -> 
     assert "holds no event that can be read" in problem
     assert contents(store, "damaged")["STUDY"]["files"] == ["kept.txt"]
     assert sorted(path.name for path in (tmp_path / "spool").iterdir()) == ["00000002.unreadable", "lock", "store.json"]
-
-
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        (requests.exceptions.ConnectTimeout("slow"), Fault.AWAY),
-        (ConnectionResetError(104, "reset"), Fault.AWAY),
-        (OSError(errno.ENOSPC, "full"), Fault.AWAY),
-        (FileNotFoundError(2, "gone"), Fault.BAD),
-        (PermissionError(13, "no"), Fault.BAD),
-        (KeyError("trial 3"), Fault.BAD),
-        (requests.exceptions.RetryError("too many 503 error responses"), Fault.AWAY),
-        (requests.exceptions.RetryError("too many 500 error responses"), Fault.UNCLEAR),
-        (ValueError("400"), Fault.BAD),
-    ],
-    ids=repr,
-)
-def test_what_is_away_comes_back_and_what_is_bad_does_not(error: Exception, kind: Fault) -> None:
-    assert fault(error) is kind
-    try:  # as MLflow wraps it: without `from`
-        try:
-            raise error
-        except Exception:
-            raise RuntimeError("API request failed")  # noqa: B904
-    except RuntimeError as wrapped:
-        assert fault(wrapped) is kind
