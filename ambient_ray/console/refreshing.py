@@ -60,16 +60,16 @@ class LiveFigures:
     def _offer(self) -> None:
         took = self._recorder.refreshed
         if self._any_ended and took is not None and self._clock() - self._last >= max(_LEAST, took / _SHARE):
-            self.draw()
+            self.draw(running=True)
 
     def draw(
-        self, champion: Candidate | None = None, *, running: bool = True, only: Collection[str] | None = None
+        self, champion: Candidate | None = None, *, running: bool = False, only: Collection[str] | None = None
     ) -> None:
         """Queue a drawing of what the study is now.
 
         Args:
             champion: marked in the front.
-            running: false once the search is over.
+            running: whether trials may still change it; the pictures say so.
             only: the names of the pictures to draw; None: all.
         """
         where = None if champion is None else (champion.trial.number, champion.rung.rung)

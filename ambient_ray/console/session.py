@@ -109,7 +109,7 @@ def search(prepared: Prepared) -> int:
         shown = None if verdict.champion is None else key_of(verdict.champion)
         figure = draw_front(replace(_view(prepared), champion=shown), config.folder / "front.png")
         if finished:
-            figures.draw(verdict.champion, running=False, only=LAST)
+            figures.draw(verdict.champion, only=LAST)
             registration = record_conclusion(prepared, recorder, land, verdict)
     finally:
         for problem in recorder.close(state="finished" if finished else "killed"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ambient_ray.console import refreshing
 from ambient_ray.console.refreshing import LiveFigures
 from ambient_ray.reporting.figures.study_figures import StudyView
 from ambient_ray.tuning.records import Objectives, RungRecord, TrialRecord
@@ -53,6 +54,18 @@ def test_nothing_is_drawn_before_a_trial_has_ended_nor_while_a_drawing_waits() -
     assert recorder.drawn == 0
 
 
+def test_only_pictures_of_a_running_search_say_that_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[bool] = []
+    monkeypatch.setattr(refreshing, "draw_study", lambda view, folder, **_: said.append(view.running) or {})
+    now = 0.0
+    view = StudyView("s", [TRIAL], Objectives("fd", "f_mem"), None, (100,), ("sigma_tn",), running=True)
+    figures = LiveFigures(Drawing(tmp_path / "figures"), lambda: view, clock=lambda: now)
+    now = 1000.0
+    figures.trial_ended(TRIAL)
+    figures.draw()
+    assert said == [True, False]
+
+
 def test_broken_samples_cost_a_picture_its_thumbnail_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "samples.npz").write_bytes(b"half a fi")
     rung = replace(RUNG, checkpoint=str(tmp_path))
@@ -66,7 +79,7 @@ class Drawing:
     """Draws into a folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.refreshed = folder, 0.0
         folder.mkdir()
 
     def refresh(self, draw: Callable[[Path], Mapping[str, float]], images_seen: int) -> None:
