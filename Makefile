@@ -1,5 +1,6 @@
 # make search   set up, search on the built-in digits, and answer
 # make test     set up, then lint, types, layers and all tests
+# make faults   what a search must survive, in its long form: kills, cuts, full disks, fuzzing; the last line is JSON
 # make ui       MLflow's pages over what was searched
 # make bench    the benchmarks, briefly
 # make clean    remove the environment and caches; outputs/ stays
@@ -9,7 +10,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 ARGS   ?=
 
-.PHONY: search test fast ui bench clean
+.PHONY: search test fast faults ui bench clean
 
 search: $(READY)
 	$(BIN)/python -m ambient_ray.search $(ARGS)
@@ -23,6 +24,9 @@ test: $(READY)
 
 fast: $(READY)
 	$(BIN)/python -m pytest -m "not e2e"
+
+faults: $(READY)
+	$(BIN)/python tests/faults/run.py $(ARGS)
 
 ui: $(READY)
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/outputs/mlflow.db --port 5000

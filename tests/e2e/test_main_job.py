@@ -5,95 +5,18 @@ One story over one study, as its user lives it; each step costs a few real trial
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from search_process import environment, kill_workers, run, runs_of, start, trials_of, until
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
-
-# A baseline that diverges at once is part of the space: its trial must fail with its reason and nothing else.
-SPACE = """
-parameters:
-  sigma_tn: {low: 0.1, high: 4.0, log: true}
-  noisy_ratio: {low: 0.1, high: 0.9}
-fixed: {mixing: set_split}
-baselines:
-  - {sigma_tn: 0.0}
-  - {sigma_tn: 0.5, lr: 1.0e+12}
-"""
-SMALL = [
-    "study=story", "search_space=story", "dataset.n_train=200",
-    "backbone=unet_small", "backbone.block_out_channels=[8,16]",
-    "training.batch_size=32", "training.precision=fp32", "training.lr=2e-3", "training.warmup_images=320",
-    "trial.rungs=[640,1280,2560]", "trial.rung_values=null", "evaluation.samples=64", "evaluation.sample_steps=8",
-    "confirm.top=0", "trial.pack=1",
-]  # fmt: skip
-
-
-def environment():
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MLFLOW_"))}
-    return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
-
-
-def start(folder, *overrides, module="search"):
-    (folder / "spaces").mkdir(exist_ok=True)
-    (folder / "spaces" / "story.yaml").write_text(SPACE)
-    command = [
-        sys.executable, "-u", "-m", f"ambient_ray.{module}", *SMALL,
-        f"search_spaces={folder}/spaces", f"output_dir={folder}/out", *overrides,
-    ]  # fmt: skip
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment(),
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        bufsize=1,
-        # A shell's background job ignores SIGINT, and so would all that it starts, these searches too.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
-def until(process, text, seconds=240):
-    """Read the output up to a line with `text`."""
-    lines, deadline = [], time.monotonic() + seconds
-    assert process.stdout is not None
-    for line in process.stdout:
-        lines.append(line)
-        if text in line:
-            return lines
-        assert time.monotonic() < deadline, "".join(lines)
-    pytest.fail(f"ended without {text!r}:\n{''.join(lines)}")
-
-
-def run(folder, *overrides, module="search", seconds=400):
-    process = start(folder, *overrides, module=module)
-    try:
-        out, _ = process.communicate(timeout=seconds)
-    finally:
-        process.kill()
-    return process.returncode, out
-
-
-def runs_of(folder):
-    """(kind or trial number, status) of every MLflow run of the story."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=f"sqlite:///{folder}/out/mlflow.db")
-    experiments = [e.experiment_id for e in client.search_experiments() if e.name == "story"]
-    return client, client.search_runs(experiments)
-
-
-def trials_of(runs):
-    return {int(r.data.tags["ambient_ray.trial"]): r for r in runs if "ambient_ray.trial" in r.data.tags}
 
 
 @pytest.fixture(scope="module")
@@ -125,14 +48,6 @@ def story(tmp_path_factory):
         "last": (continued.returncode, out),
         "killed_workers": killed_workers,
     }
-
-
-def kill_workers(search):
-    """SIGKILL to every Ray Train worker under a search's process; how many there were."""
-    workers = [p for p in psutil.Process(search).children(recursive=True) if "RayTrainWorker" in "".join(p.cmdline())]
-    for worker in workers:
-        worker.kill()
-    return len(workers)
 
 
 def test_ctrl_c_keeps_the_work_and_says_how_to_go_on(story):
