@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from .searcher import Listener
 
 # Ray reads these when it is imported; the user's own settings win. (Reasons: Tune's result loggers and its
-# Ctrl-C handler would do our work a second time; starvation must show, but a busy machine is not starved.)
+# Ctrl-C handler would do our work a second time; starvation must show, but a busy machine is not starved; Ray Train's
+# watcher of nodes is a process for each slot, where ours is a thread for eight.)
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -33,9 +35,9 @@ ENVIRONMENT = {
 }
 
 
-# For a cluster of this process's own, gone when it ends: nobody takes the machine away, and no token file is left in
-# the user's home that would turn authentication on for the next `ray start`. A cluster that is joined has its rules.
-LOCAL = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_AUTH_MODE": "disabled"}
+# For a cluster of this process's own, gone when it ends: no token file is left in the user's home that would turn
+# authentication on for the next `ray start`. A cluster that is joined has its rules.
+LOCAL = {"RAY_AUTH_MODE": "disabled"}
 
 
 # Where hours bound a search and not trials, Tune still wants a number.
@@ -165,7 +167,7 @@ def trials_ahead(study: Study, plan: SearchPlan, *, only_begun: bool = False) ->
 
 
 def _budget(plan: SearchPlan, at_once: int) -> Budget:
-    return replace(plan.budget, gpus=plan.shape.gpus * plan.shape.workers, at_once=at_once)
+    return replace(plan.budget, gpus=plan.shape.gpus * plan.shape.most_workers, at_once=at_once)
 
 
 def run_search(
