@@ -106,6 +106,10 @@ def start_ray(address: str | None, cpus: int, data_bytes: int = 0) -> list[dict[
     import ray
 
     common: dict[str, Any] = {"namespace": "ambient_ray", "log_to_driver": False, "logging_level": "ERROR"}
+    # What the processes of trials log, into Ray's files on their nodes. Given to the job and not to `init`, which would
+    # have this process log to the terminal, too.
+    common["job_config"] = ray.job_config.JobConfig()
+    common["job_config"].set_py_logging_config(ray.LoggingConfig(encoding="JSON", log_level="INFO"))
     try:
         if joins:
             ray.init(address=address, **common)
@@ -210,7 +214,8 @@ def run_search(
     on_start(lambda: dict(ray.get(judge.beats.remote(), timeout=30)))
     needed = plan.policy.needed(study.objectives)
     searcher = StudySearcher(
-        study, plan.space, {**shared, "judge": judge, "folder": plan.folder, "uid": study.uid, "needed": needed},
+        study, plan.space, {**shared, "judge": judge, "folder": plan.folder, "uid": study.uid, "needed": needed,
+                                  "study": study.name},
         plan.rungs, study.running(), listeners, ends, spent=lambda seconds: budget.reached(study.trials(), seconds),
     )  # fmt: skip
     # A driver that takes a CPU starves the workers; Tune refuses to ask for nothing, so it asks for 1 MB.
