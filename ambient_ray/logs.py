@@ -73,7 +73,8 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": redacted(record.getMessage()),
         }
-        given = {key: value for key, value in vars(record).items() if key not in _OWN}
+        # Once Ray is imported, each record has its own time once more.
+        given = {key: value for key, value in vars(record).items() if key not in _OWN and not key.startswith("_ray")}
         line |= {key: _plain(value) for key, value in given.items() if key not in line}
         if record.exc_info:
             line["error"] = redacted(self.formatException(record.exc_info))
@@ -123,7 +124,12 @@ def logging_to(path: Path, **ids: Any) -> Iterator[LogFile]:
     handler.addFilter(
         lambda record: vars(record).update({k: v for k, v in ids.items() if k not in vars(record)}) or True
     )
-    level, handlers = logger.level, [handler, *([logging.lastResort] if logging.lastResort else [])]
+    # Else nobody would see warnings: those that are no event, which the terminal is told in its own words.
+    terminal = logging.StreamHandler()
+    terminal.setLevel(logging.WARNING)
+    terminal.addFilter(lambda record: not hasattr(record, "event"))
+    level = logger.level
+    handlers: tuple[logging.Handler, ...] = (handler, terminal)
     logger.setLevel(logging.INFO)
     for each in handlers:
         logger.addHandler(each)

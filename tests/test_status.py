@@ -63,9 +63,9 @@ def test_what_runs_where_how_far_it_is_and_how_long_it_takes(tmp_path, capsys):
         live.trial_started(study.trial(2), True)
         live.trial_started(study.trial(3), False)
         live.trial_told(study.trial(2), {"place": PLACE})
-        live._beat(2, 1200, 0.5)
+        live.heard({2: (1200, 0.5), 3: (0, float("nan"))})
         time.sleep(0.05)
-        live._beat(2, 1300, 0.25)
+        live.heard({2: (1300, 0.25)})
         live._write()
         code, found = looked(tmp_path, capsys)
         main(["faces", "--output-dir", str(tmp_path)])
@@ -91,7 +91,7 @@ def test_what_runs_where_how_far_it_is_and_how_long_it_takes(tmp_path, capsys):
     # two replicas of 4,000; two at once.
     each = 80 / 5000
     assert found["eta"]["seconds"] == pytest.approx(each * (6 * 4000 + 2700 + 4000 + 8000) / 2, rel=0.001)
-    assert "1 ended trials saw 4,000 images on average" in found["eta"]["rests_on"]
+    assert "ended trials (1) saw 4,000 images on average" in found["eta"]["rests_on"]
     for text in ("the driver lives", "10.0.0.7 GPU 3", "1/3", "1,300 of 2,000", "waiting for room: trial 3",
                  "diverged · trials failed: 1", "front of 3 among 4", "MLflow has been away for 61 s: 7"):  # fmt: skip
         assert text in page, page

@@ -25,10 +25,7 @@ from .driver import Driver
 #: The file in the study's folder, and the study's attribute.
 FILE, ATTRIBUTE = "status.json", "live"
 EVERY = 10.0  # seconds between two writings
-_POLL = 3.0  # seconds between two looks at the heartbeats
 _REMEMBERED = 30  # heartbeats from which a trial's speed is taken
-
-Beats = Callable[[], Mapping[int, tuple[int, float]]]
 
 _log = logging.getLogger(__name__)
 
@@ -44,14 +41,15 @@ class _Heard:
     images: int = 0
     loss: float = float("nan")
     steps: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    speed_of_rung: float | None = None
     waits: str = ""
 
     def speed(self) -> float | None:
-        """Training images a second over the last heartbeats; None before there are two."""
+        """Training images a second over the last heartbeats; before there are two, of the last rung; None: no rung."""
         if len(self.steps) < 2:
-            return None
+            return self.speed_of_rung
         (first, least), (last, most) = self.steps[0], self.steps[-1]
-        return (most - least) / (last - first) if last > first else None
+        return (most - least) / (last - first) if last > first else self.speed_of_rung
 
 
 class Live:
@@ -84,18 +82,17 @@ class Live:
         self._count, self._unwritten, self._phase = 0, 0, ""
         self._lock = threading.RLock()
         self._quit = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._thread = threading.Thread(target=self._keep_writing, name="live", daemon=True)
         self.ended = ""
 
     def __enter__(self) -> Live:
         self._write()
-        self._run(self._keep_writing, "live")
+        self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._quit.set()
-        for thread in self._threads:
-            thread.join(timeout=5)
+        self._thread.join(timeout=5)
         if error is not None:
             self.ended = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
         self.ended = self.ended or "finished"
@@ -110,9 +107,11 @@ class Live:
         with self._lock:
             self._plan.update(more)
 
-    def watch(self, beats: Beats) -> None:
-        """Ask for the trials' heartbeats every few seconds, in a thread of its own, until they fail or it ends."""
-        self._run(lambda: self._listen(beats), "live-beats")
+    def heard(self, beats: Mapping[int, tuple[int, float]]) -> None:
+        """What the trials' heartbeats say now (`Judge.beats`)."""
+        with self._lock:
+            for number, (images, loss, *_) in beats.items():
+                self._beat(number, images, loss)
 
     # -- Listener ---------------------------------------------------------------------------------------------
 
@@ -141,6 +140,7 @@ class Live:
         with self._lock:
             heard = self._heard(trial.number)
             heard.images = max(heard.images, rung.images_seen)
+            heard.speed_of_rung = rung.scores.get("images_per_second")
             heard.steps.clear()
 
     def trial_ended(self, trial: TrialRecord) -> None:
@@ -156,17 +156,6 @@ class Live:
         heard = self._trials.setdefault(number, _Heard(now, now))
         heard.at = now
         return heard
-
-    def _listen(self, beats: Beats) -> None:
-        while not self._quit.wait(min(_POLL, self._every)):
-            try:
-                found = beats()
-            except Exception as error:  # the search goes on without, and so does its state, which shows the silence
-                _log.warning("no more heartbeats for ambient-status: %s", error)
-                return
-            with self._lock:
-                for number, (images, loss, *_) in found.items():
-                    self._beat(number, images, loss)
 
     def _beat(self, number: int, images: int, loss: float) -> None:
         known = self._trials.get(number)
@@ -226,11 +215,6 @@ class Live:
         self._unwritten += 1
         if self._unwritten == 1:
             _log.warning("what ambient-status shows cannot be written: %s", error)
-
-    def _run(self, target: Callable[[], None], name: str) -> None:
-        thread = threading.Thread(target=target, name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
 
 
 def read_live(folder: Path, attrs: Mapping[str, Any]) -> dict[str, Any] | None:

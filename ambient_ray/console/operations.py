@@ -11,9 +11,10 @@ from ambient_ray.tracking import StudyRecorder
 from ambient_ray.tuning.records import RungRecord, TrialRecord
 
 from .estimate import replicas_planned
-from .live import Beats, Live
+from .live import Live
 from .metrics import Metrics
 from .preparation import Prepared
+from .progress import Beats
 from .search_log import FILE, EventLog
 
 if TYPE_CHECKING:
@@ -82,9 +83,15 @@ class Operations:
         self._metrics.known(self._study.trials())
         self._parts.append(self._metrics)
 
-    def watch(self, beats: Beats) -> None:
-        """See `Live.watch`."""
-        self._live.watch(beats)
+    def overhearing(self, beats: Beats) -> Beats:
+        """`beats`, of which the live state hears, too. One asks for both, and ends before Ray does."""
+
+        def both() -> Mapping[int, tuple[int, float]]:
+            found = beats()
+            self._live.heard(found)
+            return found
+
+        return both
 
     def _tick(self, state: Mapping[str, Any]) -> None:
         if self._metrics is not None:

@@ -24,10 +24,9 @@ from .closing import print_closing
 from .configuration import Configuration
 from .estimate import print_estimate, replicas_planned
 from .images import publish_subset
-from .live import Beats
 from .operations import Operations
 from .preparation import Prepared, bank_for, cores, network_imports, prepare
-from .progress import Progress
+from .progress import Beats, Progress
 from .recording import Tracked, record_conclusion, record_reproducibility, start_recording
 from .refreshing import LAST, LiveFigures
 from .retrain import command
@@ -161,8 +160,7 @@ def _run_trials(
     say = operations.said(progress.say)
 
     def watch(beats: Beats) -> None:
-        progress.watch(beats)
-        operations.watch(beats)
+        progress.watch(operations.overhearing(beats))
 
     try:
         recorder.tell_state(say)

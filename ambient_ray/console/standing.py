@@ -139,7 +139,7 @@ def _eta(
     to_come = max(0, int(plan.get("replicas") or 0) - len(begun)) * full
     unfinished = sum(max(0.0, (full if one["replica_of"] is not None else mean) - one["images"]) for one in running)
     basis = (
-        f"{len(ended)} ended trials saw {mean:,.0f} images on average, an image takes {1000 * each:.3g} ms with its"
+        f"ended trials ({len(ended)}) saw {mean:,.0f} images on average, an image takes {1000 * each:.3g} ms with its"
         f" scoring, {at_once} at once"
     )
     bounds = []

@@ -62,7 +62,7 @@ class RayReporter:
         self._configuration = self._number if job["replica_of"] is None else job["replica_of"]
         self._needed, self._folder = tuple(job["needed"]), job["folder"]
         self._world, self._slot = world, slot
-        self._judged: dict[str, Any] = {}  # the judge's last answer, told with the next rung
+        self._told: list[dict[str, Any]] = []  # with the next rung: the judge's last answer
         self.earlier: tuple[RungResult, ...] = ()
 
     def progress(self, images_seen: int, loss: float) -> None:
@@ -100,8 +100,8 @@ class RayReporter:
             return False, f"{bad[0]} is missing or not finite at rung {result.rung}, image {result.images_seen}"
         # On a resume, perhaps the search died before it heard of the earlier ones; telling it twice is harmless.
         rungs = (*self.earlier, result) if resumed else (result,)
-        told, self._judged = {"rungs": [self._record(rung) for rung in rungs], **self._judged}, {}
-        return self.tell(told), ""
+        told, self._told = self._told, []
+        return self.tell({"rungs": [self._record(rung) for rung in rungs], "told": told}), ""
 
     def _ask(self, result: RungResult) -> tuple[bool, str]:
         """Rank 0: the judge's answer, and why it gives none or ''."""
@@ -111,7 +111,7 @@ class RayReporter:
         began = time.monotonic()
         try:
             goes_on = bool(ray.get(self._judge.decide.remote(*asked)))
-            self._judged = {"judged": {"rung": result.rung, "goes_on": goes_on, "seconds": time.monotonic() - began}}
+            self._told = [{"judged": {"rung": result.rung, "goes_on": goes_on, "seconds": time.monotonic() - began}}]
             return goes_on, ""
         except ValueError as error:  # Ray's error is of the judge's class, too, and holds the judge's own as its cause
             return False, str(getattr(error, "cause", error))
@@ -157,7 +157,7 @@ def serve(config: Mapping[str, Any]) -> None:
                 data = jobs[0]["data"], ray.get(jobs[0]["data"])
             began = time.time()
             for job in jobs:
-                slot.tell(job["number"], {"place": here})
+                slot.tell(job["number"], {"told": [{"place": here}]})
             with named(jobs):
                 ends = run_jobs(jobs, data[1], world, slot)
             for job, end in zip(jobs, ends, strict=True) if world.rank == 0 else ():
@@ -183,6 +183,7 @@ def named(jobs: Sequence[Mapping[str, Any]]) -> Iterator[None]:
     """What is logged within says which trials of which study it is about; so does an error that ends them."""
     numbers = [job["number"] for job in jobs]
     with about(study=jobs[0].get("study", ""), trial=numbers[0] if len(numbers) == 1 else numbers):
+        _log.info("this worker takes trial %s", ", ".join(map(str, numbers)))
         try:
             yield
         except Exception:

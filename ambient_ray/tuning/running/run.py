@@ -30,6 +30,7 @@ ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a thread that asks too late must not start, or join, another cluster
 }
 
 
@@ -109,7 +110,8 @@ def start_ray(address: str | None, cpus: int, data_bytes: int = 0) -> list[dict[
     # What the processes of trials log, into Ray's files on their nodes. Given to the job and not to `init`, which would
     # have this process log to the terminal, too.
     common["job_config"] = ray.job_config.JobConfig()
-    common["job_config"].set_py_logging_config(ray.LoggingConfig(encoding="JSON", log_level="INFO"))
+    logs = ray.LoggingConfig(encoding="JSON", log_level="INFO", additional_log_standard_attrs=["name"])
+    common["job_config"].set_py_logging_config(logs)
     try:
         if joins:
             ray.init(address=address, **common)

@@ -17,7 +17,6 @@ from ..space import Space
 from ..study import Study
 
 _REMEMBERED_EVERY = 10.0  # seconds
-_TOLD = ("place", "judged", "saved")  # what a message may hold besides rungs and an end, for the listeners
 
 
 class Listener(Protocol):
@@ -27,7 +26,7 @@ class Listener(Protocol):
         """A trial is handed to Tune: a new one, or one that a dead search left."""
 
     def trial_told(self, trial: TrialRecord, told: Mapping[str, Any]) -> None:
-        """What its workers tell besides rungs and its end: place (where one of them runs), judged (an answer)."""
+        """What its workers tell besides rungs and its end: place (where one runs), judged (an answer), saved."""
 
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
         """A rung's scores are in the study."""
@@ -113,7 +112,7 @@ class StudySearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """A rung, or the end of a trial."""
         number = self._numbers[trial_id]
-        if told := {key: result[key] for key in _TOLD if key in result}:
+        for told in result.get("told", ()):  # a list: Tune flattens dicts
             for listener in self._listeners:
                 listener.trial_told(self._study.trial(number), told)
         for rung in result.get("rungs", ()):

@@ -56,8 +56,8 @@ def test_what_workers_tell_besides_rungs_reaches_the_listeners(tmp_path):
     _, tune = searcher(tmp_path, witness)
     tune.suggest("a")
     place = {"rank": 0, "host": "gpu1", "address": "10.0.0.7", "pid": 12, "gpus": [3]}
-    tune.on_trial_result("a", {"place": place, "training_iteration": 1})
-    tune.on_trial_result("a", {"rungs": [rung(0)], "judged": {"rung": 0}})
+    tune.on_trial_result("a", {"told": [{"place": place}], "training_iteration": 1})
+    tune.on_trial_result("a", {"rungs": [rung(0)], "told": [{"judged": {"rung": 0}}]})
     assert witness.events[1:] == [("told", 0, {"place": place}), ("told", 0, {"judged": {"rung": 0}}), ("rung", 0, 0)]
 
 
