@@ -8,6 +8,7 @@ import pytest
 
 from ambient_ray.console.search_log import EventLog
 from ambient_ray.logs import PACKAGE, JsonLines, LogFile, about, logging_to
+from ambient_ray.tuning.faults import Fault
 from ambient_ray.tuning.records import RungRecord, TrialRecord
 
 LOG = logging.getLogger("ambient_ray.somewhere")
@@ -108,16 +109,21 @@ def test_each_event_of_a_trial_can_be_asked_for(tmp_path):
         log.trial_told(trial, {"judged": {"rung": 0, "goes_on": True, "seconds": 0.01}})
         log.trial_started(trial.with_rung(rung), True)
         log.said(told.append)("MLflow at http://x does not answer")
+        log.trial_noted(trial, "waits: no space left on device at /data; free some")
+        log.trial_survived(trial, Fault("worker died", "its worker died (exit code 1)", 1000))
         log.trial_ended(TrialRecord(3, "ambient", {}, "failed", reason="the loss became non-finite"))
         log.search_ended("finished")
     found = lines(tmp_path / "log")
     assert [line["event"] for line in found] == [
         "search began", "trial started", "worker up", "rung scored", "judged", "trial taken up again", "said",
-        "trial ended", "search ended",
+        "waits", "survived", "trial ended", "search ended",
     ]  # fmt: skip
     assert {line["trial"] for line in found if line["event"] not in {"search began", "said", "search ended"}} == {3}
     assert found[3]["scores"] == {"fd": 9.0, "f_mem": 0.1} and found[3]["rung"] == 0
-    assert (found[7]["cause"], found[7]["level"]) == ("diverged", "WARNING")
+    assert (found[8]["cause"], found[8]["message"]) == (
+        "worker died", "its worker died (exit code 1); taken up from image 1,000",
+    )  # fmt: skip
+    assert (found[9]["cause"], found[9]["level"]) == ("diverged", "WARNING")
     assert told == ["MLflow at http://x does not answer"]
 
 

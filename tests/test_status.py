@@ -14,6 +14,7 @@ import pytest
 from ambient_ray.console.driver import Driver
 from ambient_ray.console.live import FILE, Live
 from ambient_ray.status import main
+from ambient_ray.tuning.reading import read_study
 from ambient_ray.tuning.records import Objectives, RungRecord
 from ambient_ray.tuning.space import Range, Space
 from ambient_ray.tuning.study import Study
@@ -66,6 +67,8 @@ def test_what_runs_where_how_far_it_is_and_how_long_it_takes(tmp_path, capsys):
         live.heard({2: (1200, 0.5), 3: (0, float("nan"))})
         time.sleep(0.05)
         live.heard({2: (1300, 0.25)})
+        live.trial_noted(study.trial(3), "waits: no space left on device at /data; free some")
+        live.trial_noted(study.trial(3), "goes on after 9 s: /data takes what it is given again")
         live._write()
         code, found = looked(tmp_path, capsys)
         main(["faces", "--output-dir", str(tmp_path)])
@@ -179,10 +182,13 @@ def test_from_a_database_alone_the_same_is_read(tmp_path, capsys):
     """Another machine shares the database and not the folder."""
     storage = f"sqlite:///{tmp_path}/study.db"
     study = make(tmp_path / "here", storage)
-    with live_of(study, tmp_path / "here", publish=study.show_live) as live:
+    with live_of(study, tmp_path / "here", publish=study.show_live, every=0.5) as live:
         live.trial_started(study.trial(2), True)
         live.trial_told(study.trial(2), {"place": PLACE})
-        live._write()
+        deadline = time.monotonic() + 60
+        while not read_study("faces", storage).attrs["live"]["trials"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
         code, found = looked(tmp_path / "elsewhere", capsys, "--storage", storage)
     assert code == 0 and found["driver"]["life"] == "alive" and found["running"][0]["where"] == [PLACE]
     assert not (tmp_path / "elsewhere").exists()
@@ -224,6 +230,17 @@ def test_bad_input_is_one_sentence(arguments, told, tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.startswith("error: ") and told in error and error.count("\n") == 1 and "secret" not in error
     assert not (tmp_path / "nothing.db").exists() and not (tmp_path / "nobody").exists()
+
+
+def test_what_happens_is_written_soon(tmp_path, capsys):
+    study = make(tmp_path)
+    with live_of(study, tmp_path, every=3600.0) as live:
+        live.trial_started(study.trial(2), True)
+        live.trial_told(study.trial(2), {"place": PLACE})
+        deadline = time.monotonic() + 60
+        while looked(tmp_path, capsys)[1]["running"][0]["where"] != [PLACE]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
 
 
 def test_a_torn_line_of_the_journal_and_a_broken_file_are_no_matter(tmp_path, capsys):

@@ -24,7 +24,8 @@ from .driver import Driver
 
 #: The file in the study's folder, and the study's attribute.
 FILE, ATTRIBUTE = "status.json", "live"
-EVERY = 10.0  # seconds between two writings
+EVERY = 10.0  # seconds between two writings at the most
+_SOON = 1.0  # and at the least, when something happens
 _REMEMBERED = 30  # heartbeats from which a trial's speed is taken
 
 _log = logging.getLogger(__name__)
@@ -81,7 +82,8 @@ class Live:
         self._trials: dict[int, _Heard] = {}
         self._count, self._unwritten, self._phase = 0, 0, ""
         self._lock = threading.RLock()
-        self._quit = threading.Event()
+        self._quit, self._changed = threading.Event(), threading.Event()
+        self._published = -every
         self._thread = threading.Thread(target=self._keep_writing, name="live", daemon=True)
         self.ended = ""
 
@@ -92,6 +94,7 @@ class Live:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._quit.set()
+        self._changed.set()
         self._thread.join(timeout=5)
         if error is not None:
             self.ended = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
@@ -121,9 +124,10 @@ class Live:
         seen = trial.rungs[-1].images_seen if trial.rungs else 0
         with self._lock:
             self._trials[trial.number] = _Heard(now, now, images=seen)
+        self._changed.set()
 
     def trial_told(self, trial: TrialRecord, told: Mapping[str, Any]) -> None:
-        """Where it runs, and what it waits for."""
+        """Where it runs."""
         with self._lock:
             heard = self._heard(trial.number)
             if place := told.get("place"):
@@ -132,21 +136,26 @@ class Live:
                 if rank == 0:
                     heard.places.clear()  # other ranks may be fewer than before
                 heard.places[rank] = dict(place)
-            if "waits" in told:
-                heard.waits = str(told["waits"])
 
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
         """A rung is done; speed is measured anew, as scoring is no training."""
         with self._lock:
             heard = self._heard(trial.number)
             heard.images = max(heard.images, rung.images_seen)
+            heard.waits = ""
             heard.speed_of_rung = rung.scores.get("images_per_second")
             heard.steps.clear()
+
+    def trial_noted(self, trial: TrialRecord, text: str) -> None:
+        """It waits for a disk or store, or does so no longer."""
+        with self._lock:
+            self._heard(trial.number).waits = text if text.startswith("waits") else ""
 
     def trial_ended(self, trial: TrialRecord) -> None:
         """Nothing more is heard of it."""
         with self._lock:
             self._trials.pop(trial.number, None)
+        self._changed.set()
 
     # -- inside -----------------------------------------------------------------------------------------------
 
@@ -155,6 +164,7 @@ class Live:
         now = time.monotonic()
         heard = self._trials.setdefault(number, _Heard(now, now))
         heard.at = now
+        self._changed.set()
         return heard
 
     def _beat(self, number: int, images: int, loss: float) -> None:
@@ -191,11 +201,16 @@ class Live:
             }  # fmt: skip
 
     def _keep_writing(self) -> None:
-        while not self._quit.wait(self._every):
-            self._write()
+        """Write every so often, and soon after something happened; into a database only every so often."""
+        while not self._quit.is_set():
+            self._changed.wait(self._every)
+            self._changed.clear()
+            if not self._quit.is_set():
+                self._write()
+            self._quit.wait(min(_SOON, self._every))
 
     def _write(self) -> None:
-        """Replace the file, and the attribute; what cannot be written is counted, and told once."""
+        """Replace the file, and the attribute where it is due; what cannot be written is counted, and told once."""
         self._count += 1
         state = self.state()
         try:
@@ -204,7 +219,9 @@ class Live:
             os.replace(new, self._file)
         except OSError as error:
             self._missed(error)
-        if self._publish is not None:
+        due = self.ended or time.monotonic() - self._published >= self._every
+        if self._publish is not None and due:
+            self._published = time.monotonic()
             try:
                 self._publish(state)
             except Exception as error:  # a database that is away: the search's own writing is what tells of it

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
+from ambient_ray.tuning.faults import Fault
 from ambient_ray.tuning.records import RungRecord, TrialRecord
 
 from .standing import cause_of
@@ -30,6 +31,7 @@ METRICS: Mapping[str, tuple[str, tuple[str, ...], str]] = {
     "ambient_judged": ("counter", ("answer",), "Answers of the judge: go_on, stop."),
     "ambient_judge_seconds": ("histogram", (), "How long trials waited for the judge's answer."),
     "ambient_failures": ("counter", ("cause",), "Trials that failed, by cause."),
+    "ambient_survived": ("counter", ("cause",), "Failures that trials survived, by cause."),
     "ambient_worker_starts": ("counter", (), "Times that a trial's workers began or went on with it."),
     "ambient_checkpoint_seconds": ("histogram", (), "How long a checkpoint took to be kept, waiting included."),
     "ambient_checkpoint_bytes": ("counter", (), "Bytes of checkpoints kept."),
@@ -90,6 +92,10 @@ class Metrics:
         before = self._images.get(trial.number, 0)
         self._images[trial.number] = max(before, rung.images_seen)
         self._count("ambient_images_seen", max(0, rung.images_seen - before))
+
+    def trial_survived(self, trial: TrialRecord, fault: Fault) -> None:
+        """A trial survived a failure."""
+        self._count("ambient_survived", cause=fault.cause)
 
     def trial_ended(self, trial: TrialRecord) -> None:
         """A trial has ended."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ambient_ray.logs import logging_to
 from ambient_ray.tracking import StudyRecorder
+from ambient_ray.tuning.faults import Fault
 from ambient_ray.tuning.records import RungRecord, TrialRecord
 
 from .estimate import replicas_planned
@@ -113,6 +114,17 @@ class Operations:
         """A rung's scores are known."""
         for part in self._parts:
             part.rung_scored(trial, rung)
+
+    def trial_noted(self, trial: TrialRecord, text: str) -> None:
+        """A trial waits for a disk or store, goes on, or got over something."""
+        for part in (self._log, self._live):
+            part.trial_noted(trial, text)
+
+    def trial_survived(self, trial: TrialRecord, fault: Fault) -> None:
+        """A trial survived a failure."""
+        self._log.trial_survived(trial, fault)
+        if self._metrics is not None:
+            self._metrics.trial_survived(trial, fault)
 
     def trial_ended(self, trial: TrialRecord) -> None:
         """A trial has ended."""

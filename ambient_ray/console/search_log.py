@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ambient_ray.logs import about
+from ambient_ray.tuning.faults import Fault
 from ambient_ray.tuning.records import RungRecord, TrialRecord
 
 from .standing import cause_of
@@ -57,6 +58,18 @@ class EventLog:
         self._say(
             trial, "rung scored", message, rung=rung.rung, images=rung.images_seen, seconds=rung.seconds,
             scores=dict(rung.scores), checkpoint=rung.checkpoint,
+        )  # fmt: skip
+
+    def trial_noted(self, trial: TrialRecord, text: str) -> None:
+        """A trial waits for a disk or store, goes on, or got over something."""
+        event = "waits" if text.startswith("waits") else "noted"
+        self._say(trial, event, f"trial {trial.number} {text}", level=logging.WARNING)
+
+    def trial_survived(self, trial: TrialRecord, fault: Fault) -> None:
+        """A trial survived a failure, and is taken up from a checkpoint."""
+        self._say(
+            trial, "survived", fault.sentence, level=logging.WARNING, cause=fault.cause, reason=fault.reason,
+            images=fault.images_seen,
         )  # fmt: skip
 
     def trial_ended(self, trial: TrialRecord) -> None:

@@ -23,6 +23,7 @@ ray.init(address="local", num_cpus=1, include_dashboard=False, _metrics_export_p
          log_to_driver=False, logging_level="ERROR", object_store_memory=80 * 2**20,
          _system_config={"metrics_report_interval_ms": 500})
 from ambient_ray.console.metrics import Metrics
+from ambient_ray.tuning.faults import Fault
 from ambient_ray.tuning.records import RungRecord, TrialRecord
 metrics = Metrics("faces")
 old = TrialRecord(0, "ddpm", {}, "finished", (RungRecord(0, 640, {}, {}, "c"),))
@@ -36,6 +37,7 @@ for index, seen in ((0, 640), (1, 1280)):
     trial = trial.with_rung(rung)
     metrics.trial_told(trial, {"judged": {"goes_on": True, "seconds": 0.01}, "saved": {"seconds": 0.3, "bytes": 500}})
     metrics.rung_scored(trial, rung)
+metrics.trial_survived(trial, Fault("worker died", "its worker died"))
 failed = TrialRecord(2, "ambient", {}, "failed", reason="the loss became non-finite")
 metrics.trial_ended(failed)
 for at in (100.0, 110.0):
@@ -77,6 +79,7 @@ def test_prometheus_finds_names_and_values_at_rays_endpoint(tmp_path):
         ("ray_ambient_images_seen_total",): 1280, ("ray_ambient_images_per_second",): 250,
         ("ray_ambient_loss", "median"): 0.5, ("ray_ambient_judged_total", "go_on"): 2,
         ("ray_ambient_judge_seconds_count",): 2, ("ray_ambient_failures_total", "diverged"): 1,
+        ("ray_ambient_survived_total", "worker died"): 1,
         ("ray_ambient_worker_starts_total",): 1, ("ray_ambient_checkpoint_seconds_count",): 2,
         ("ray_ambient_checkpoint_bytes_total",): 1000, ("ray_ambient_storage_wait_seconds_total",): 10,
         ("ray_ambient_mlflow_queue",): 5, ("ray_ambient_mlflow_away_seconds",): 61,
