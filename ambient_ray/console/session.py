@@ -24,8 +24,9 @@ from .closing import print_closing
 from .configuration import Configuration
 from .estimate import print_estimate, replicas_planned
 from .images import publish_subset
+from .operations import Operations
 from .preparation import Prepared, bank_for, cores, network_imports, prepare
-from .progress import Progress
+from .progress import Beats, Progress
 from .recording import Tracked, record_conclusion, record_reproducibility, start_recording
 from .refreshing import LAST, LiveFigures
 from .retrain import command
@@ -98,13 +99,19 @@ def announce(prepared: Prepared) -> None:
 
 def search(prepared: Prepared) -> int:
     """Run the search to its end, confirm its best and report. Returns the exit code: 0, or 130 after Ctrl-C."""
+    recorder = StudyRecorder(prepared.store, spool=prepared.config.folder / SPOOL)
+    with Operations(prepared, recorder) as operations:
+        return operations.ended(_search(prepared, recorder, operations))
+
+
+def _search(prepared: Prepared, recorder: StudyRecorder, operations: Operations) -> int:
     config, console = prepared.config, terminal()
-    recorder = StudyRecorder(prepared.store, spool=config.folder / SPOOL)
     publish_subset(config, prepared.images, prepared.subsets)
     finished, registration = False, None
     try:
         figures = LiveFigures(recorder, lambda: _view(prepared))
-        finished = _run_trials(prepared, recorder, figures, console)
+        finished = _run_trials(prepared, recorder, figures, operations, console)
+        operations.phase("records the answer")
         land, trials = prepared.study.landscape(), prepared.study.trials()
         verdict = conclude(land, trials, prepared.objectives, prepared.rule)
         shown = None if verdict.champion is None else key_of(verdict.champion)
@@ -143,31 +150,42 @@ def _view(prepared: Prepared) -> StudyView:
     )
 
 
-def _run_trials(prepared: Prepared, recorder: StudyRecorder, figures: LiveFigures, console: Console) -> bool:
+def _run_trials(
+    prepared: Prepared, recorder: StudyRecorder, figures: LiveFigures, operations: Operations, console: Console
+) -> bool:
     """Search until the budget is spent, then confirm; False after Ctrl-C."""
     import ray
 
     config, study = prepared.config, prepared.study
     progress = Progress(study, config.trials, tuple(config.trial.rungs), prepared.objectives, console)
+    say = operations.said(progress.say)
+
+    def watch(beats: Beats) -> None:
+        progress.watch(operations.overhearing(beats))
+
     try:
-        recorder.tell_state(progress.say)
+        recorder.tell_state(say)
         with progress:
-            progress.say("starting Ray")
+            say("starting Ray")
+            operations.phase("starts Ray")
             start_ray(config.address, cores(), _data_bytes(prepared))
-            plan, listeners = _plan(prepared), (Tracked(recorder), figures, progress)
-            slots = plan.slots()
-            slots.grow(trials_ahead(study, plan)[1])  # their processes start while the rest is made ready
+            operations.ray_runs()
+            plan, listeners = _plan(prepared), (Tracked(recorder), figures, operations, progress)
+            slots, at_once = plan.slots(), trials_ahead(study, plan)[1]
+            slots.grow(at_once)  # their processes start while the rest is made ready
             start_recording(prepared, recorder)
             real = len(prepared.subsets.train) + len(prepared.subsets.heldout)
             progress.say(f"{prepared.extractor.name} features of {real:,} real images")
             shared = _shared(prepared, progress.say)
-            if ended := run_search(study, plan, slots, shared, listeners, progress.watch):
-                progress.say(f"no more trials are begun: {ended}")
+            operations.phase("searches", at_once=at_once)
+            if ended := run_search(study, plan, slots, shared, listeners, watch):
+                say(f"no more trials are begun: {ended}")
             figures.draw()  # while the best are confirmed, or the cluster goes
             record_reproducibility(prepared, recorder)
             if begun := _begin_replicas(prepared):
-                progress.say(f"confirmation: {begun} replicas on fresh training seeds")
-                run_search(study, plan, slots, shared, listeners, progress.watch, only_begun=True)
+                say(f"confirmation: {begun} replicas on fresh training seeds")
+                operations.phase("confirms")
+                run_search(study, plan, slots, shared, listeners, watch, only_begun=True)
             if config.address or os.environ.get("RAY_ADDRESS"):  # a cluster of one's own ends with all that runs on it
                 slots.close()
     except KeyboardInterrupt:

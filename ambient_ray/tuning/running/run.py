@@ -32,6 +32,7 @@ ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a thread that asks too late must not start, or join, another cluster
 }
 
 
@@ -108,6 +109,11 @@ def start_ray(address: str | None, cpus: int, data_bytes: int = 0) -> list[dict[
     import ray
 
     common: dict[str, Any] = {"namespace": "ambient_ray", "log_to_driver": False, "logging_level": "ERROR"}
+    # What the processes of trials log, into Ray's files on their nodes. Given to the job and not to `init`, which would
+    # have this process log to the terminal, too.
+    common["job_config"] = ray.job_config.JobConfig()
+    logs = ray.LoggingConfig(encoding="JSON", log_level="INFO", additional_log_standard_attrs=["name"])
+    common["job_config"].set_py_logging_config(logs)
     try:
         if joins:
             ray.init(address=address, **common)
@@ -212,7 +218,8 @@ def run_search(
     on_start(lambda: dict(ray.get(judge.beats.remote(), timeout=30)))
     needed = plan.policy.needed(study.objectives)
     searcher = StudySearcher(
-        study, plan.space, {**shared, "judge": judge, "folder": plan.folder, "uid": study.uid, "needed": needed},
+        study, plan.space, {**shared, "judge": judge, "folder": plan.folder, "uid": study.uid, "needed": needed,
+                                  "study": study.name},
         plan.rungs, study.running(), listeners, ends, spent=lambda seconds: budget.reached(study.trials(), seconds),
     )  # fmt: skip
     # A driver that takes a CPU starves the workers; Tune refuses to ask for nothing, so it asks for 1 MB.

@@ -25,6 +25,9 @@ class Listener(Protocol):
     def trial_started(self, trial: TrialRecord, resumed: bool) -> None:
         """A trial is handed to Tune: a new one, or one that a dead search left."""
 
+    def trial_told(self, trial: TrialRecord, told: Mapping[str, Any]) -> None:
+        """What its workers tell besides rungs and its end: place (where one runs), judged (an answer), saved."""
+
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
         """A rung's scores are in the study."""
 
@@ -109,6 +112,9 @@ class StudySearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """A rung, or the end of a trial."""
         number = self._numbers[trial_id]
+        for told in result.get("told", ()):  # a list: Tune flattens dicts
+            for listener in self._listeners:
+                listener.trial_told(self._study.trial(number), told)
         for rung in result.get("rungs", ()):
             record = replace(RungRecord(**rung), at=time.time())
             if record.rung not in [r.rung for r in self._study.trial(number).rungs]:
