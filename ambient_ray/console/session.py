@@ -23,6 +23,7 @@ from .checks import augmentation
 from .closing import print_closing
 from .configuration import Configuration
 from .estimate import print_estimate, replicas_planned
+from .exits import terminate_as_interrupt
 from .images import publish_subset
 from .preparation import Prepared, bank_for, cores, network_imports, prepare
 from .progress import Progress
@@ -96,7 +97,7 @@ def announce(prepared: Prepared) -> None:
 
 
 def search(prepared: Prepared) -> int:
-    """Run the search to its end, confirm its best and report. Returns the exit code: 0, or 130 after Ctrl-C."""
+    """Run the search to its end, confirm its best and report. Returns the exit code: 0, or 130 when it was stopped."""
     config, console = prepared.config, terminal()
     recorder = StudyRecorder(prepared.store, spool=config.folder / SPOOL)
     publish_subset(config, prepared.images, prepared.subsets)
@@ -143,7 +144,7 @@ def _view(prepared: Prepared) -> StudyView:
 
 
 def _run_trials(prepared: Prepared, recorder: StudyRecorder, figures: LiveFigures, console: Console) -> bool:
-    """Search until the budget is spent, then confirm; False after Ctrl-C."""
+    """Search until the budget is spent, then confirm; False after Ctrl-C or SIGTERM."""
     import ray
 
     config, study = prepared.config, prepared.study
@@ -153,6 +154,7 @@ def _run_trials(prepared: Prepared, recorder: StudyRecorder, figures: LiveFigure
         with progress:
             progress.say("starting Ray")
             start_ray(config.address, cores(), _data_bytes(prepared))
+            terminate_as_interrupt()
             plan, listeners = _plan(prepared), (Tracked(recorder), figures, progress)
             slots = plan.slots()
             slots.grow(trials_ahead(study, plan)[1])  # their processes start while the rest is made ready
