@@ -1,6 +1,5 @@
 """One search from start to end: Ray, the trials, the recording, the closing words."""
 
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +15,7 @@ from ambient_ray.tracking import SPOOL, StudyRecorder
 from ambient_ray.tuning.budget import Budget
 from ambient_ray.tuning.confirmation import candidates_to_confirm, failed_replicas, replicas_to_begin
 from ambient_ray.tuning.emm import memorized_sizes
-from ambient_ray.tuning.running.run import SearchPlan, run_search, start_ray, trials_ahead
+from ambient_ray.tuning.running.run import SearchPlan, joins, run_search, start_ray, trials_ahead
 from ambient_ray.tuning.space import Space
 
 from .checks import augmentation
@@ -157,19 +156,19 @@ def _run_trials(prepared: Prepared, recorder: StudyRecorder, figures: LiveFigure
             terminate_as_interrupt()
             plan, listeners = _plan(prepared), (Tracked(recorder), figures, progress)
             slots = plan.slots()
-            slots.grow(trials_ahead(study, plan)[1])  # their processes start while the rest is made ready
+            slots.grow(trials_ahead(study, plan, progress.say)[1])  # their processes start while the rest is made ready
             start_recording(prepared, recorder)
             real = len(prepared.subsets.train) + len(prepared.subsets.heldout)
             progress.say(f"{prepared.extractor.name} features of {real:,} real images")
             shared = _shared(prepared, progress.say)
-            if ended := run_search(study, plan, slots, shared, listeners, progress.watch):
+            if ended := run_search(study, plan, slots, shared, listeners, progress.watch, progress.say):
                 progress.say(f"no more trials are begun: {ended}")
             figures.draw()  # while the best are confirmed, or the cluster goes
             record_reproducibility(prepared, recorder)
             if begun := _begin_replicas(prepared):
                 progress.say(f"confirmation: {begun} replicas on fresh training seeds")
-                run_search(study, plan, slots, shared, listeners, progress.watch, only_begun=True)
-            if config.address or os.environ.get("RAY_ADDRESS"):  # a cluster of one's own ends with all that runs on it
+                run_search(study, plan, slots, shared, listeners, progress.watch, progress.say, only_begun=True)
+            if plan.joined:  # a cluster of one's own ends with all that runs on it
                 slots.close()
     except KeyboardInterrupt:
         return False
@@ -243,4 +242,6 @@ def _plan(prepared: Prepared) -> SearchPlan:
         max_failures=config.trial.max_failures,
         imports=network_imports(prepared.settings.backbone),
         pack=prepared.pack,
+        joined=joins(config.address),
+        wait_minutes=config.trial.wait_for_nodes_minutes,
     )

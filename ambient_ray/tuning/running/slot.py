@@ -131,6 +131,11 @@ class Slot:
             self._changed.notify_all()
             return True
 
+    @property
+    def served(self) -> bool:
+        """Whether workers are there that have asked for a trial."""
+        return self._asked
+
     def close(self, seconds: float) -> None:
         """Send the workers home and wait for them, at most so long."""
         with self._changed:
@@ -155,7 +160,7 @@ class Slot:
             except Exception as error:  # whatever ended the workers is the trials' end at the worst, not the slot's
                 reason = self._reason(error)
             with self._changed:
-                stillborn = 0 if self._asked else stillborn + 1
+                stillborn, self._asked = 0 if self._asked else stillborn + 1, False
                 if stillborn >= _STILLBORN:
                     self._broken = reason
                 self._failed(reason)

@@ -21,6 +21,8 @@ from .slot import Job, Message, Slot
 
 # Slots of one host process. Each has a thread that waits for its Train run and a few calls that wait for news.
 PER_HOST = 8
+# Seconds that a host is given to answer.
+_SOON = 10.0
 
 
 class SlotHost:
@@ -75,6 +77,14 @@ class SlotHost:
     def tell(self, slot: int, launch: int, number: int, message: Message) -> bool:
         """See `Slot.tell`."""
         return self._slots[slot].tell(launch, number, message)
+
+    def served(self, slot: int) -> bool:
+        """See `Slot.served`."""
+        return self._slots[slot].served
+
+    def retire(self, slot: int, seconds: float) -> None:
+        """Send one slot's workers home, for good; see `Slot.close`."""
+        self._slots[slot].close(seconds)
 
     def close(self, seconds: float) -> None:
         """Send all workers home; returns when they have gone, or after so many seconds."""
@@ -227,6 +237,28 @@ class Slots:
             ]
         return self._ends[:count]
 
+    def more(self, seats: int) -> list[TrialEnd]:
+        """Start slots with at least so many seats; gives all of these."""
+        had = len(self._ends)
+        self.grow(had + seats)
+        return self._ends[had:]
+
+    def served(self, slots: Sequence[tuple[Any, int]]) -> list[bool]:
+        """Whether each slot has workers that are ready or at work; True, too, where its host does not say."""
+        import ray
+
+        asked = [host.served.remote(slot) for host, slot in slots]
+        said = set(ray.wait(asked, num_returns=len(asked), timeout=_SOON)[0]) if asked else set()
+        return [answer not in said or bool(ray.get(answer)) for answer in asked]
+
+    def retire(self, slot: tuple[Any, int]) -> None:
+        """Send a slot's workers home and forget it; returns when they have gone, or after a few seconds."""
+        import ray
+
+        host, number = slot
+        self._ends = [end for end in self._ends if place_of(end) != slot]
+        ray.wait([host.retire.remote(number, _SOON)], timeout=_SOON)
+
     def close(self, seconds: float = 20.0) -> None:
         """Send all workers home and forget the hosts; what has not gone after so many seconds goes with them."""
         import ray
@@ -236,6 +268,11 @@ class Slots:
         for host in self._hosts:
             ray.kill(host)
         self._hosts, self._ends = [], []
+
+
+def place_of(end: TrialEnd) -> tuple[Any, int]:
+    """Which slot a seat belongs to."""
+    return end.host, end.slot
 
 
 def root_cause(error: BaseException) -> str:

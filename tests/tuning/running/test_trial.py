@@ -51,3 +51,14 @@ def test_a_cluster_that_nobody_answers_for_is_one_sentence_at_once():
     with pytest.raises(ClusterError, match=r"no Ray cluster answers at 127.0.0.1:9 "):
         check_cluster("127.0.0.1:9")
     check_cluster("auto")  # Ray's to find
+
+
+@pytest.mark.parametrize(
+    ("shape", "nodes", "clause"),
+    [
+        (TrialShape(workers=2, cpus=2), [{"CPU": 2}], "a trial needs 2 places of 2 CPUs, and the cluster has 1"),
+        (TrialShape(gpus=1), [{"CPU": 2}], "a trial needs 1 place of 1 CPUs and 1 GPUs, and the cluster has none"),
+    ],
+)
+def test_what_is_waited_for_is_said_in_numbers(shape, nodes, clause):
+    assert shape.lack(nodes) == clause and shape.at_once(nodes) == 0
