@@ -16,7 +16,7 @@ from ..judge import RungPolicy, start_judge
 from ..space import Space
 from ..study import Study
 from .following import Following
-from .nodes import Demand, living_nodes, wait_for_nodes
+from .waiting import Demand, living_nodes, wait_for_nodes
 from .roster import Roster
 from .shape import TrialShape
 from .slots import Slots, place_of

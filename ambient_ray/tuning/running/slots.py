@@ -21,6 +21,9 @@ from .slot import Job, Message, Slot
 
 # Slots of one host process. Each has a thread that waits for its Train run and a few calls that wait for news.
 PER_HOST = 8
+# Seconds for which a worker asks again while its slot's host is out of reach: Ray gives up a node that is cut off
+# after about a minute, and its workers end then.
+_CUT_OFF = 300.0
 # Seconds that a host is given to answer.
 _SOON = 10.0
 
@@ -124,6 +127,34 @@ class SlotHost:
         ).fit()  # fmt: skip
 
 
+def reached(ask: Callable[[], Any], seconds: float = _CUT_OFF, pause: float = 1.0) -> Any:
+    """The answer of a call to an actor, asked again for so many seconds while the network there is cut.
+
+    Only for calls that may be heard twice: of one whose answer was lost nobody knows whether it was.
+
+    Args:
+        ask: makes the call and gives its reference.
+        seconds: from the first failure.
+        pause: seconds between two tries.
+
+    Raises:
+        ActorUnavailableError: the actor was out of reach for all that time.
+    """
+    import ray
+    from ray.exceptions import ActorUnavailableError
+
+    deadline: float | None = None
+    while True:
+        try:
+            return ray.get(ask())
+        except ActorUnavailableError:
+            now = time.monotonic()
+            deadline = deadline or now + seconds
+            if now >= deadline:
+                raise
+            time.sleep(pause)
+
+
 @dataclass(frozen=True)
 class WorkerEnd:
     """A slot as a worker sees it (see `ambient_ray.training.ray_worker.Slot`)."""
@@ -134,18 +165,14 @@ class WorkerEnd:
 
     def next(self, index: int) -> list[Job]:
         """Wait for the index-th trials of this launch; none: go home."""
-        import ray
-
         while True:
-            answer, jobs = ray.get(self.host.next.remote(self.slot, self.launch, index))
+            answer, jobs = reached(lambda: self.host.next.remote(self.slot, self.launch, index))
             if answer != "wait":
                 return list(jobs)
 
     def tell(self, number: int, message: Message) -> bool:
         """Pass on what a trial reports; returns when the slot has it, True while the trial is wanted."""
-        import ray
-
-        return bool(ray.get(self.host.tell.remote(self.slot, self.launch, number, dict(message))))
+        return bool(reached(lambda: self.host.tell.remote(self.slot, self.launch, number, dict(message))))
 
 
 @dataclass(frozen=True)
