@@ -94,8 +94,12 @@ make_network() {
 }
 
 # --- the nodes ----------------------------------------------------------------------------------------------------
-# What every target of this folder sets on all of its nodes.
+# What every target of this folder sets on all of its nodes. Ray takes a node that is silent for dead after five checks of
+# at most 10 s, 3 s apart. A network that was away for 30 s costs that many: TCP waits up to twice as long before it tries
+# again. Ten checks of 5 s outlast it, and find a node that is gone within 80 s, one whose raylet alone died within 30 s.
 environment() {
+  export RAY_health_check_timeout_ms=${RAY_health_check_timeout_ms:-5000}
+  export RAY_health_check_failure_threshold=${RAY_health_check_failure_threshold:-10}
   export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$token RAY_USAGE_STATS_ENABLED=0
   export PYTHONUNBUFFERED=1
   export RAY_JOB_STOP_WAIT_TIME_S=${RAY_JOB_STOP_WAIT_TIME_S:-60} # to close MLflow's runs; Ray's own 3 s are too few

@@ -89,7 +89,8 @@ def announce(prepared: Prepared) -> None:
         )
     say(
         f"objectives {prepared.objectives.fidelity} and {prepared.objectives.memorization}, both minimised;"
-        f" a trial is {shape.workers} worker(s) of {shape.cpus:g} CPUs and {shape.gpus:g} GPUs"
+        f" a trial is {shape.workers}{f' to {shape.most_workers}' if shape.elastic else ''} worker(s)"
+        f" of {shape.cpus:g} CPUs and {shape.gpus:g} GPUs"
         f"{f', {prepared.pack} small trials packed to each' if prepared.pack > 1 else ''}",
         markup=False,
     )  # fmt: skip

@@ -16,19 +16,22 @@ from ..judge import RungPolicy, start_judge
 from ..space import Space
 from ..study import Study
 from .following import Following
-from .waiting import Demand, living_nodes, wait_for_nodes
+from .nodes import staying
 from .roster import Roster
 from .shape import TrialShape
 from .slots import Slots, place_of
+from .waiting import Demand, wait_for_nodes
 
 if TYPE_CHECKING:
     from .searcher import Listener
 
 # Ray reads these when it is imported; the user's own settings win. (Reasons: Tune's result loggers and its
-# Ctrl-C handler would do our work a second time; starvation must show, but a busy machine is not starved.)
+# Ctrl-C handler would do our work a second time; starvation must show, but a busy machine is not starved; Ray Train's
+# watcher of nodes is a process for each slot, where ours is a thread for eight.)
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -37,9 +40,9 @@ ENVIRONMENT = {
 }
 
 
-# For a cluster of this process's own, gone when it ends: nobody takes the machine away, and no token file is left in
-# the user's home that would turn authentication on for the next `ray start`. A cluster that is joined has its rules.
-LOCAL = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_AUTH_MODE": "disabled"}
+# For a cluster of this process's own, gone when it ends: no token file is left in the user's home that would turn
+# authentication on for the next `ray start`. A cluster that is joined has its rules.
+LOCAL = {"RAY_AUTH_MODE": "disabled"}
 
 
 # Where hours bound a search and not trials, Tune still wants a number.
@@ -137,7 +140,7 @@ def start_ray(address: str | None, cpus: int, data_bytes: int = 0) -> list[dict[
     # The raylet's notices to the terminal, in practice "WARNING: 8 PYTHON worker processes have been started", which is
     # how many two trials have. What matters to a trial comes back as its error.
     ray._private.worker._worker_logs_enabled = False
-    return living_nodes()
+    return staying()
 
 
 def check_cluster(address: str) -> None:
@@ -170,7 +173,7 @@ def trials_ahead(
     """
     if plan.joined:
         wait_for_nodes(plan.shape, plan.wait_minutes, say)
-    fits = min(plan.shape.concurrency(living_nodes()) * plan.pack, plan.max_concurrent or sys.maxsize)
+    fits = min(plan.shape.concurrency(staying()) * plan.pack, plan.max_concurrent or sys.maxsize)
     waiting, spent = len(study.running()), _budget(plan, fits).reached(study.trials(), study.seconds)
     if only_begun or spent:
         most = waiting
@@ -182,7 +185,7 @@ def trials_ahead(
 
 
 def _budget(plan: SearchPlan, at_once: int) -> Budget:
-    return replace(plan.budget, gpus=plan.shape.gpus * plan.shape.workers, at_once=at_once)
+    return replace(plan.budget, gpus=plan.shape.gpus * plan.shape.most_workers, at_once=at_once)
 
 
 def run_search(
@@ -254,4 +257,4 @@ def _following(
     bound = min(plan.max_concurrent or sys.maxsize, most)
     # What an autoscaler may bring is not known, so that it is asked for as much as the user has named.
     ask = Demand(plan.shape).want if plan.max_concurrent is not None else lambda trials: None
-    return Following(plan.shape, plan.pack, bound, living_nodes, slots, roster, say, ask)
+    return Following(plan.shape, plan.pack, bound, staying, slots, roster, say, ask)

@@ -1,22 +1,16 @@
-"""The nodes of a joined cluster: which live, how an autoscaler hears what is wanted, and waiting for them."""
+"""Waiting for a joined cluster's nodes, and how an autoscaler hears what is wanted."""
 
 import time
 from collections.abc import Callable
 from typing import Any
 
+from .nodes import staying
 from .shape import TrialShape
 
 # Seconds between two looks while a search waits for its first nodes.
 _INTERVAL = 2.0
 # Trials that an autoscaler is told of at once at the most; there are more once these have their nodes.
 _MOST_ASKED = 64
-
-
-def living_nodes() -> list[dict[str, float]]:
-    """The resources of each living node. Ray must have been started."""
-    import ray
-
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 class Demand:
@@ -63,7 +57,7 @@ def wait_for_nodes(shape: TrialShape, minutes: float, say: Callable[[str], None]
     deadline, said = time.monotonic() + 60 * minutes, ""
     demand = Demand(shape)
     try:
-        while not shape.at_once(nodes := living_nodes()):
+        while not shape.at_once(nodes := staying()):
             if time.monotonic() >= deadline:
                 shape.concurrency(nodes)  # raises, and says what there is
             if (lack := shape.lack(nodes)) != said:
