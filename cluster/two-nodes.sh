@@ -16,7 +16,7 @@
 #   kill-node   SIGKILL to the second node's raylet; the rest of that node ends with it, as a pod does
 #   start-node  the second node again, a new one for Ray
 #   net         the namespaces alone, without Ray (for `ray symmetric-run`)
-#   exec        exec head|node COMMAND...: in a node's namespace
+#   exec        exec head|node COMMAND...: in a node's network, in a process namespace of its own
 #
 # Both nodes see the same files, as over NFS, but neither the other's loopback nor its processes. They have no way to
 # the Internet: data sets and weights must be there already. Of the environment:
@@ -51,7 +51,7 @@ need_root() {
 # The user who called sudo owns what is written, and runs the nodes.
 as_user() {
   if [ -n "${SUDO_UID:-}" ]; then
-    setpriv --reuid "$SUDO_UID" --regid "$SUDO_GID" --init-groups -- "$@"
+    setpriv --reuid "$SUDO_UID" --regid "${SUDO_GID:-$SUDO_UID}" --init-groups -- "$@"
   else
     "$@"
   fi
@@ -117,7 +117,7 @@ start_ray() {
     environment
     # setsid: a Ctrl-C in the terminal is not for the nodes
     exec setsid ip netns exec "$ns" unshare --pid --fork --kill-child --mount-proc \
-      ${SUDO_UID:+setpriv --reuid "$SUDO_UID" --regid "$SUDO_GID" --init-groups --} \
+      ${SUDO_UID:+setpriv --reuid "$SUDO_UID" --regid "${SUDO_GID:-$SUDO_UID}" --init-groups --} \
       ray start --block --node-ip-address "$ip" --temp-dir "$kept" --object-store-memory 200000000 \
       --disable-usage-stats "$@"
   ) > "$log" 2>&1 < /dev/null &
@@ -125,7 +125,7 @@ start_ray() {
   echo "$pid" > "$state/${ns##*-}.pid"
   until grep -q "Ray runtime started" "$log"; do
     kill -0 "$pid" 2> /dev/null || die "the ${ns##*-} did not start: $(tail -n 5 "$log")"
-    [ "$waited" -lt 1200 ] || die "the ${ns##*-} has not started within 2 minutes; its log is $log"
+    [ "$waited" -lt 3000 ] || die "the ${ns##*-} has not started within 5 minutes; its log is $log"
     waited=$((waited + 1))
     sleep 0.1
   done
@@ -141,7 +141,7 @@ start_node() { start_ray "$node_ns" "$node_ip" --address "$head_ip:6379" --num-c
 wait_for_jobs() {
   local waited=0
   until (: < "/dev/tcp/$head_ip/8265") 2> /dev/null; do
-    [ "$waited" -lt 1200 ] || die "the job server has not answered within 2 minutes; the log is $state/head.log"
+    [ "$waited" -lt 3000 ] || die "the job server has not answered within 5 minutes; the log is $state/head.log"
     waited=$((waited + 1))
     sleep 0.1
   done
@@ -175,7 +175,7 @@ up() {
   mkdir -p "$state"
   [ -O "$state" ] || [ -n "${SUDO_UID:-}" ] || die "$state belongs to another user"
   chmod 700 "$state"
-  [ -z "${SUDO_UID:-}" ] || chown "$SUDO_UID:$SUDO_GID" "$state"
+  [ -z "${SUDO_UID:-}" ] || chown "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" "$state"
   (
     umask 077
     as_user tee "$token" < <(head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n') > /dev/null
@@ -263,7 +263,8 @@ case ${1:-} in
     find_ray
     environment
     [ -f "$token" ] || unset RAY_AUTH_MODE RAY_AUTH_TOKEN_PATH
-    exec ip netns exec "$where" "$@"
+    # In a process namespace of its own, so that a `ray stop` in it ends what it has started and nothing else.
+    exec ip netns exec "$where" unshare --pid --fork --kill-child --mount-proc "$@"
     ;;
   *)
     sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2

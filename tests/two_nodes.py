@@ -58,6 +58,7 @@ class TwoNodes:
             **environment(),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
+            "RAY_worker_niceness": "0",  # else whatever else this machine does goes first
             "TWO_NODES_NAME": self.name,
             "TWO_NODES_NET": self.net,
             "TWO_NODES_HEAD_CPUS": str(head_cpus),
