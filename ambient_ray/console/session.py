@@ -1,6 +1,5 @@
 """One search from start to end: Ray, the trials, the recording, the closing words."""
 
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,13 +15,14 @@ from ambient_ray.tracking import SPOOL, StudyRecorder
 from ambient_ray.tuning.budget import Budget
 from ambient_ray.tuning.confirmation import candidates_to_confirm, failed_replicas, replicas_to_begin
 from ambient_ray.tuning.emm import memorized_sizes
-from ambient_ray.tuning.running.run import SearchPlan, run_search, start_ray, trials_ahead
+from ambient_ray.tuning.running.run import SearchPlan, joins, run_search, start_ray, trials_ahead
 from ambient_ray.tuning.space import Space
 
 from .checks import augmentation
 from .closing import print_closing
 from .configuration import Configuration
 from .estimate import print_estimate, replicas_planned
+from .exits import terminate_as_interrupt
 from .images import publish_subset
 from .operations import Operations
 from .preparation import Prepared, bank_for, cores, network_imports, prepare
@@ -98,7 +98,7 @@ def announce(prepared: Prepared) -> None:
 
 
 def search(prepared: Prepared) -> int:
-    """Run the search to its end, confirm its best and report. Returns the exit code: 0, or 130 after Ctrl-C."""
+    """Run the search to its end, confirm its best and report. Returns the exit code: 0, or 130 when it was stopped."""
     recorder = StudyRecorder(prepared.store, spool=prepared.config.folder / SPOOL)
     with Operations(prepared, recorder) as operations:
         return operations.ended(_search(prepared, recorder, operations))
@@ -153,7 +153,7 @@ def _view(prepared: Prepared) -> StudyView:
 def _run_trials(
     prepared: Prepared, recorder: StudyRecorder, figures: LiveFigures, operations: Operations, console: Console
 ) -> bool:
-    """Search until the budget is spent, then confirm; False after Ctrl-C."""
+    """Search until the budget is spent, then confirm; False after Ctrl-C or SIGTERM."""
     import ray
 
     config, study = prepared.config, prepared.study
@@ -169,24 +169,25 @@ def _run_trials(
             say("starting Ray")
             operations.phase("starts Ray")
             start_ray(config.address, cores(), _data_bytes(prepared))
+            terminate_as_interrupt()
             operations.ray_runs()
             plan, listeners = _plan(prepared), (Tracked(recorder), figures, operations, progress)
-            slots, at_once = plan.slots(), trials_ahead(study, plan)[1]
+            slots, at_once = plan.slots(), trials_ahead(study, plan, say)[1]
             slots.grow(at_once)  # their processes start while the rest is made ready
             start_recording(prepared, recorder)
             real = len(prepared.subsets.train) + len(prepared.subsets.heldout)
             progress.say(f"{prepared.extractor.name} features of {real:,} real images")
             shared = _shared(prepared, progress.say)
             operations.phase("searches", at_once=at_once)
-            if ended := run_search(study, plan, slots, shared, listeners, watch):
+            if ended := run_search(study, plan, slots, shared, listeners, watch, say):
                 say(f"no more trials are begun: {ended}")
             figures.draw()  # while the best are confirmed, or the cluster goes
             record_reproducibility(prepared, recorder)
             if begun := _begin_replicas(prepared):
                 say(f"confirmation: {begun} replicas on fresh training seeds")
                 operations.phase("confirms")
-                run_search(study, plan, slots, shared, listeners, watch, only_begun=True)
-            if config.address or os.environ.get("RAY_ADDRESS"):  # a cluster of one's own ends with all that runs on it
+                run_search(study, plan, slots, shared, listeners, watch, say, only_begun=True)
+            if plan.joined:  # a cluster of one's own ends with all that runs on it
                 slots.close()
     except KeyboardInterrupt:
         return False
@@ -260,4 +261,6 @@ def _plan(prepared: Prepared) -> SearchPlan:
         max_failures=config.trial.max_failures,
         imports=network_imports(prepared.settings.backbone),
         pack=prepared.pack,
+        joined=joins(config.address),
+        wait_minutes=config.trial.wait_for_nodes_minutes,
     )
