@@ -14,6 +14,7 @@ from ..budget import Budget
 from ..judge import RungPolicy, start_judge
 from ..space import Space
 from ..study import Study
+from .guard import guard_own_cluster
 from .shape import TrialShape
 from .slots import Slots
 
@@ -33,9 +34,9 @@ ENVIRONMENT = {
 }
 
 
-# For a cluster of this process's own, gone when it ends: nobody takes the machine away, and no token file is left in
-# the user's home that would turn authentication on for the next `ray start`. A cluster that is joined has its rules.
-LOCAL = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_AUTH_MODE": "disabled"}
+# For a cluster of this process's own, gone when it ends: nobody takes the machine away. A cluster that is joined has
+# its rules.
+LOCAL = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 
 
 # Where hours bound a search and not trials, Tune still wants a number.
@@ -103,6 +104,8 @@ def start_ray(address: str | None, cpus: int, data_bytes: int = 0) -> list[dict[
         check_cluster(address)
     for key, value in (ENVIRONMENT if joins else ENVIRONMENT | LOCAL).items():
         os.environ.setdefault(key, value)
+    if not joins:
+        guard_own_cluster()
     import ray
 
     common: dict[str, Any] = {"namespace": "ambient_ray", "log_to_driver": False, "logging_level": "ERROR"}
