@@ -62,7 +62,7 @@ def search_commands():
         for block in blocks((CLUSTER / name).read_text()):
             for line in block.splitlines():
                 if "ambient_ray.search" in line:
-                    found[f"{name}: {line.strip()[:60]}"] = shlex.split(line.split(" #")[0])
+                    found[f"{name}: {len(found)}"] = shlex.split(line.split(" #")[0])
     for line in (CLUSTER / "slurm.sbatch").read_text().splitlines():
         if line.startswith("#   sbatch cluster/slurm.sbatch"):
             found["slurm.sbatch"] = ["ambient_ray.search", *shlex.split(line)[3:]]
