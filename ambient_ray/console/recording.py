@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ambient_ray.redaction import without_secrets
 from ambient_ray.reporting.registered import Chosen, models_to_register
 from ambient_ray.reporting.verdict import Verdict, metrics
 from ambient_ray.tracking import DatasetFacts, FoundModel, RungScores, StudyRecorder
@@ -59,7 +60,7 @@ def start_recording(prepared: Prepared, recorder: StudyRecorder) -> None:
     )  # fmt: skip
     recorder.start(
         config.study,
-        config.model_dump(mode="json") | {"backbone": dict(prepared.settings.backbone)},
+        without_secrets(config.model_dump(mode="json")) | {"backbone": dict(prepared.settings.backbone)},
         dataset=facts,
         train_images=subsets.train.images,
         objectives=(prepared.objectives.fidelity, prepared.objectives.memorization),

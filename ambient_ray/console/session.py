@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ambient_ray.redaction import redacted
 from ambient_ray.reporting.figures.front import draw_front
 from ambient_ray.reporting.figures.study_figures import StudyView
 from ambient_ray.reporting.figures.study_view import key_of
@@ -15,6 +16,7 @@ from ambient_ray.tracking import SPOOL, StudyRecorder
 from ambient_ray.tuning.budget import Budget
 from ambient_ray.tuning.confirmation import candidates_to_confirm, failed_replicas, replicas_to_begin
 from ambient_ray.tuning.emm import memorized_sizes
+from ambient_ray.tuning.running.guard import open_to_everybody
 from ambient_ray.tuning.running.run import SearchPlan, joins, run_search, start_ray, trials_ahead
 from ambient_ray.tuning.space import Space
 
@@ -121,7 +123,7 @@ def _search(prepared: Prepared, recorder: StudyRecorder, operations: Operations)
             registration = record_conclusion(prepared, recorder, land, verdict)
     finally:
         for problem in recorder.close(state="finished" if finished else "killed"):
-            console.print(f"MLflow: {problem}", style="yellow", soft_wrap=True, highlight=False, markup=False)
+            console.print(redacted(f"MLflow: {problem}"), style="yellow", soft_wrap=True, highlight=False, markup=False)
     print_closing(
         console, land, prepared.objectives, verdict,
         tolerance=config.evaluation.tolerance, delta=config.evaluation.delta,
@@ -169,6 +171,8 @@ def _run_trials(
             say("starting Ray")
             operations.phase("starts Ray")
             start_ray(config.address, cores(), _data_bytes(prepared))
+            if warning := open_to_everybody():
+                say(warning)
             terminate_as_interrupt()
             operations.ray_runs()
             plan, listeners = _plan(prepared), (Tracked(recorder), figures, operations, progress)

@@ -11,6 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ambient_ray.errors import UserError
+from ambient_ray.redaction import redacted
 
 from .proposer import Proposal, Proposer
 from .records import (
@@ -95,7 +96,9 @@ class Study:
             )
         except Exception as error:
             first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise StudyStorageError(f"the study's storage {storage} cannot be opened: {first_line}") from error
+            raise StudyStorageError(
+                redacted(f"the study's storage {storage} cannot be opened: {first_line}")
+            ) from error
         frozen: list[FrozenTrial] = self._study.get_trials(deepcopy=False)
         self._ids = {trial.number: trial._trial_id for trial in frozen}
         self._records = {trial.number: record_of(trial) for trial in frozen}

@@ -16,6 +16,7 @@ from ..judge import RungPolicy, start_judge
 from ..space import Space
 from ..study import Study
 from .following import Following
+from .guard import guard_own_cluster
 from .nodes import staying
 from .roster import Roster
 from .shape import TrialShape
@@ -39,11 +40,6 @@ ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "RAY_ENABLE_AUTO_CONNECT": "0",  # a thread that asks too late must not start, or join, another cluster
 }
-
-
-# For a cluster of this process's own, gone when it ends: no token file is left in the user's home that would turn
-# authentication on for the next `ray start`. A cluster that is joined has its rules.
-LOCAL = {"RAY_AUTH_MODE": "disabled"}
 
 
 # Where hours bound a search and not trials, Tune still wants a number.
@@ -89,7 +85,7 @@ class SearchPlan:
     def slots(self) -> Slots:
         """Slots for these trials; none has started yet."""
         # In a joined cluster the hosts may be on nodes that don't know our settings.
-        environment = {key: value for key, value in os.environ.items() if key in ENVIRONMENT | LOCAL}
+        environment = {key: value for key, value in os.environ.items() if key in ENVIRONMENT}
         return Slots(
             self.shape, f"{self.folder}/train", tuple(self.imports), self.max_failures, environment, self.pack
         )  # fmt: skip
@@ -118,8 +114,10 @@ def start_ray(address: str | None, cpus: int, data_bytes: int = 0) -> list[dict[
     address = address or os.environ.get("RAY_ADDRESS")
     if address and joined:
         check_cluster(address)
-    for key, value in (ENVIRONMENT if joined else ENVIRONMENT | LOCAL).items():
+    for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
+    if not joined:
+        guard_own_cluster()
     import ray
 
     common: dict[str, Any] = {"namespace": "ambient_ray", "log_to_driver": False, "logging_level": "ERROR"}
