@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ambient_ray.errors import UserError
 
+from .history import turns
 from .proposer import Proposal, Proposer
 from .records import (
     Landscape,
@@ -48,10 +49,6 @@ class Proposes(Protocol):
         given: Mapping[str, Any] | None = None,
     ) -> Proposal:
         """The next configuration."""
-        ...
-
-    def accepted(self, proposal: Proposal, number: int) -> None:
-        """The proposal became this trial."""
         ...
 
 
@@ -100,6 +97,7 @@ class Study:
         self._ids = {trial.number: trial._trial_id for trial in frozen}
         self._records = {trial.number: _record(trial) for trial in frozen}
         self._attrs: dict[str, Any] = dict(self._study.user_attrs)
+        self._turn = max((turn for record in self._records.values() for turn in turns(record)), default=0)
         self._proposer = proposer if proposer is not None else Proposer(lambda seed: None)
         if "uid" not in self._attrs:
             self._remember("uid", uuid.uuid4().hex[:8])
@@ -183,9 +181,7 @@ class Study:
         settings = {**space.fixed, **proposal.values}
         plain = "rival" if proposal.values else "ddpm"  # DDPM with something else that is searched
         arm = plain if settings.get("sigma_tn") == 0 else "ambient"
-        record = self._begin(settings, "enqueued" if given is not None else proposal.source, arm, proposal)
-        self._proposer.accepted(proposal, record.number)
-        return record
+        return self._begin(settings, "enqueued" if given is not None else proposal.source, arm, proposal)
 
     def replicate(self, number: int, seed: int, rungs: Sequence[int]) -> TrialRecord:
         """A replica: the configuration of a trial once more, on another training seed.
@@ -207,7 +203,7 @@ class Study:
         proposal: Proposal | None = None,
         replica_of: int | None = None,
     ) -> TrialRecord:
-        attrs: dict[str, Any] = {"arm": arm, "settings": dict(settings), "source": source}
+        attrs: dict[str, Any] = {"arm": arm, "settings": dict(settings), "source": source, "turn": self._next_turn()}
         attrs |= {"replica_of": replica_of} if replica_of is not None else {}
         attrs |= {"sampler": dict(proposal.attrs)} if proposal is not None and proposal.attrs else {}
         frozen = create_trial(
@@ -225,6 +221,8 @@ class Study:
 
     def record_rung(self, number: int, record: RungRecord) -> None:
         """Remember a scored rung; telling it again changes nothing."""
+        known = [rung.turn for rung in self._records[number].rungs if rung.rung == record.rung]
+        record = replace(record, turn=known[0] if known else self._next_turn())
         self._storage.set_trial_user_attr(self._ids[number], f"{_RUNG}{record.rung}", record.to_dict())
         self._records[number] = self._records[number].with_rung(record)
 
@@ -243,9 +241,10 @@ class Study:
         trial_id = self._ids[number]
         spared = rungs_left if state == "stopped" else 0.0
         # One entry, as a journal waits for the disk at each.
-        end = {"outcome": state, "reason": reason, "spared": spared}
+        turn = self._next_turn()
+        end = {"outcome": state, "reason": reason, "spared": spared, "turn": turn}
         self._storage.set_trial_user_attr(trial_id, "end", end)
-        record = replace(self._records[number], state=state, reason=reason, spared=spared)
+        record = replace(self._records[number], state=state, reason=reason, spared=spared, over=turn)
         self._records[number] = record
         self._settle_reference()
         best = best_rung(candidates_of([record], self.objectives), self.reference)
@@ -254,6 +253,10 @@ class Study:
             return
         self._storage.set_trial_system_attr(trial_id, "constraints:stopped", spared)
         self._study.tell(number, list(best.point))
+
+    def _next_turn(self) -> int:
+        self._turn += 1
+        return self._turn
 
     @property
     def reference(self) -> tuple[float, float] | None:
@@ -293,7 +296,9 @@ class Study:
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:
-    attrs = {**trial.user_attrs, **trial.user_attrs.get("end", {})}  # older studies have its entries one by one
+    # One that was ending when its search was killed still runs: it is taken up, and ends again.
+    end = trial.user_attrs.get("end", {}) if trial.state.is_finished() else {}
+    attrs = {**trial.user_attrs, **end}  # older studies have an end's entries one by one
     state = cast(State, "running" if not trial.state.is_finished() else attrs.get("outcome", "failed"))
     rungs = [RungRecord(**attrs[key]) for key in attrs if key.startswith(_RUNG)]
     return TrialRecord(
@@ -307,6 +312,8 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         source=attrs.get("source", "baseline" if "baseline" in attrs else "sampler"),
         spared=attrs.get("spared", 0.0),
         noted=attrs.get("sampler", {}),
+        begun=trial.user_attrs.get("turn", 0),
+        over=end.get("turn", 0),
     )
 
 
