@@ -158,7 +158,7 @@ class Proposer:
             self._memory.relive(trial.noted, len(before), partial(self._ask, memory, space, {}))
 
     def _ask(self, memory: optuna.Study, space: Space, fixed: Mapping[str, Any]) -> tuple[FrozenTrial, dict[str, Any]]:
-        """The sampler's suggestion. No trace of it stays in the copy: the study's trial comes there once it has begun."""
+        """The sampler's suggestion. No trace of it stays in the copy, where the study's trial comes once it begins."""
         storage = cast(ExpectingStorage, memory._storage)
         with quiet(), storage.on_trial(memory._study_id):
             if fixed:

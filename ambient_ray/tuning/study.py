@@ -319,7 +319,8 @@ def _record(trial: FrozenTrial) -> TrialRecord:
 
 def _storage(url: str) -> Any:
     from optuna.storages import InMemoryStorage, JournalStorage, get_storage
-    from optuna.storages.journal import JournalFileBackend
+
+    from .journal import Journal
 
     if url == "memory:":
         return InMemoryStorage()
@@ -327,4 +328,4 @@ def _storage(url: str) -> Any:
         return get_storage(url)
     path = Path(url.removeprefix("journal:"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(path)))
+    return JournalStorage(Journal(path))

@@ -90,9 +90,8 @@ def test_tpe_models_the_joint_space_beside_baseline_and_failures():
     assert {"sigma_tn", "noisy_ratio"} <= set(memory.sampler.infer_relative_search_space(memory, memory.trials[-1]) or {
         name for group in memory.sampler._search_space_group.search_spaces for name in group
     })  # fmt: skip
-    assert (
-        len(memory.trials) == 10
-    )  # the last is not known before another is asked for, and the baseline has no searched parameters: the sampler never sees it
+    # The baseline has no searched parameters, so the sampler never sees it, and it sees the last when asked again.
+    assert len(memory.trials) == 10
 
 
 @pytest.mark.parametrize(
