@@ -16,6 +16,7 @@ from ambient_ray.tracking import SPOOL, StudyRecorder
 from ambient_ray.tuning.budget import Budget
 from ambient_ray.tuning.confirmation import candidates_to_confirm, failed_replicas, replicas_to_begin
 from ambient_ray.tuning.emm import memorized_sizes
+from ambient_ray.tuning.lease import StudyTakenError
 from ambient_ray.tuning.running.run import SearchPlan, run_search, start_ray, trials_ahead
 from ambient_ray.tuning.space import Space
 
@@ -45,7 +46,11 @@ def conduct(config: Configuration, space: Space | None = None) -> int:
     if config.dry_run:
         print_estimate(prepared)
         return 0
-    return search(prepared)
+    try:
+        return search(prepared)
+    finally:
+        if prepared.lease is not None:
+            prepared.lease.release()
 
 
 def terminal() -> Console:
@@ -96,7 +101,11 @@ def announce(prepared: Prepared) -> None:
 
 
 def search(prepared: Prepared) -> int:
-    """Run the search to its end, confirm its best and report. Returns the exit code: 0, or 130 after Ctrl-C."""
+    """Run the search to its end, confirm its best and report. Returns the exit code: 0, or 130 after Ctrl-C.
+
+    Raises:
+        StudyTakenError: another process has taken the study over.
+    """
     config, console = prepared.config, terminal()
     recorder = StudyRecorder(prepared.store, spool=config.folder / SPOOL)
     publish_subset(config, prepared.images, prepared.subsets)
@@ -104,6 +113,8 @@ def search(prepared: Prepared) -> int:
     try:
         figures = LiveFigures(recorder, lambda: _view(prepared))
         finished = _run_trials(prepared, recorder, figures, console)
+        if prepared.lease is not None and prepared.lease.lost:
+            raise StudyTakenError(prepared.lease.lost)
         land, trials = prepared.study.landscape(), prepared.study.trials()
         verdict = conclude(land, trials, prepared.objectives, prepared.rule)
         shown = None if verdict.champion is None else key_of(verdict.champion)

@@ -10,7 +10,8 @@ from typing import IO, Any
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.storages.journal._file import BaseJournalFileLock
 
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+#: Errors of a file system that has no locks.
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 class Journal(JournalFileBackend):  # type: ignore[misc]  # Optuna ships no types that mypy reads here
@@ -68,7 +69,7 @@ def _lock_for(path: Path) -> BaseJournalFileLock:
     try:
         lock.acquire()
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
+        if error.errno not in NO_LOCKS:
             raise
         return JournalFileSymlinkLock(str(path))
     lock.release()

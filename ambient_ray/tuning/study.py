@@ -1,9 +1,10 @@
 """The study: what is asked, what is learnt, and what is still known after a crash. Optuna's storage holds it all."""
 
 import json
+import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -13,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from ambient_ray.errors import UserError
 
 from .history import turns
+from .lease import Board, FileBoard
 from .proposer import Proposal, Proposer
 from .records import (
     Landscape,
@@ -97,6 +99,7 @@ class Study:
         self._ids = {trial.number: trial._trial_id for trial in frozen}
         self._records = {trial.number: _record(trial) for trial in frozen}
         self._attrs: dict[str, Any] = dict(self._study.user_attrs)
+        self._counting: tuple[float, float] | None = None
         self._turn = max((turn for record in self._records.values() for turn in turns(record)), default=0)
         self._proposer = proposer if proposer is not None else Proposer(lambda seed: None)
         if "uid" not in self._attrs:
@@ -120,6 +123,25 @@ class Study:
     def searched(self, seconds: float) -> None:
         """Remember for how long the study has been searched in all."""
         self._remember("seconds", seconds)
+
+    def begin_counting(self) -> None:
+        """From now on it is searched (`elapsed`)."""
+        self._counting = (self.seconds, time.monotonic())
+
+    def elapsed(self) -> float:
+        """Seconds for which it has been searched until now; more than `seconds`, which are those remembered."""
+        if self._counting is None:
+            return self.seconds
+        before, began = self._counting
+        return before + time.monotonic() - began
+
+    def board(self) -> Board | None:
+        """Where the lease of whoever searches this study stands; None for a study that is in memory."""
+        if self.storage_url == "memory:":
+            return None
+        if self.storage_url.startswith("journal:"):
+            return FileBoard(Path(f"{self.storage_url.removeprefix('journal:')}.lease"))
+        return _StudyBoard(self._storage, self._study._study_id)
 
     def _remember(self, key: str, value: Any) -> None:
         self._study.set_user_attr(key, value)
@@ -315,6 +337,23 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         begun=trial.user_attrs.get("turn", 0),
         over=end.get("turn", 0),
     )
+
+
+@dataclass(frozen=True)
+class _StudyBoard:
+    """In the study's own attributes, of a storage that can write over them."""
+
+    storage: Any
+    study_id: int
+
+    def read(self) -> Mapping[str, Any] | None:
+        """See `Board`."""
+        found = self.storage.get_study_user_attrs(self.study_id).get("lease")
+        return found if isinstance(found, dict) else None
+
+    def write(self, lease: Mapping[str, Any]) -> None:
+        """See `Board`."""
+        self.storage.set_study_user_attr(self.study_id, "lease", dict(lease))
 
 
 def _storage(url: str) -> Any:
