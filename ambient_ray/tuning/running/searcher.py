@@ -68,7 +68,8 @@ class StudySearcher(Searcher):
         self._spent, self._free = spent, slots if isinstance(slots, Roster) else Roster(slots)
         self._slots: dict[str, Any] = {}
         self._numbers: dict[str, int] = {}
-        self._searched_before, self._began = study.seconds, time.monotonic()
+        self._ticked = -_REMEMBERED_EVERY
+        study.begin_counting()
         self.ended_because = ""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -113,8 +114,9 @@ class StudySearcher(Searcher):
 
         Remembered every ten seconds at the most: the storage may wait for a disk.
         """
-        seconds = self._searched_before + time.monotonic() - self._began
-        if self._study.seconds == self._searched_before or seconds - self._study.seconds >= _REMEMBERED_EVERY:
+        seconds, now = self._study.elapsed(), time.monotonic()
+        if now - self._ticked >= _REMEMBERED_EVERY:
+            self._ticked = now
             self._study.searched(seconds)
         return seconds
 
@@ -129,6 +131,7 @@ class StudySearcher(Searcher):
             if record.rung not in [r.rung for r in self._study.trial(number).rungs]:
                 self._study.record_rung(number, record)
                 self._tell_rung(number, record)
+                self._tick()
         if "state" in result:
             self._end(number, result)
 
