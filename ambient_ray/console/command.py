@@ -21,6 +21,7 @@ from ambient_ray.errors import UserError
 from .exits import guarded
 
 CONF = "ambient_ray.conf"
+LONGEST = 600  # characters of an error's sentence
 
 
 class ConfigurationError(UserError):
@@ -88,7 +89,9 @@ def load(config_name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
         with initialize_config_module(CONF, version_base="1.3"):
             return resolve(compose(config_name, overrides=list(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigurationError(_one_sentence(config_name, error)) from error
+        raise ConfigurationError(shortened(_one_sentence(config_name, error))) from error
+    except RecursionError as error:
+        raise ConfigurationError("an override is nested too deep to be read") from error
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
@@ -100,8 +103,14 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     try:
         content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ConfigurationError(" ".join(str(error).split())) from error
+        raise ConfigurationError(shortened(str(error))) from error
     return {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
+
+
+def shortened(text: str) -> str:
+    """A text in one line, without the middle of one that is too long to read: Hydra and pydantic quote what was given."""
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
 
 
 def _one_sentence(config_name: str, error: Exception) -> str:
