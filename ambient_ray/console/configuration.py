@@ -209,6 +209,8 @@ def validate(content: Mapping[str, Any]) -> Configuration:
         key = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
-            raise ConfigurationError(f"unknown configuration key {shortened(repr(key))} (--cfg job prints every key)") from error
+            raise ConfigurationError(
+                f"unknown configuration key {shortened(repr(key))} (--cfg job prints every key)"
+            ) from error
         given = "" if isinstance(first["input"], dict) else f", got {shortened(repr(first['input']))}"
         raise ConfigurationError(f"{shortened(key)}: {message[0].lower()}{message[1:]}{given}") from error

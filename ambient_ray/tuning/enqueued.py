@@ -82,11 +82,15 @@ def _rows(where: str, text: str) -> list[dict[str, str]]:
 
 def _point(where: str, raw: object, space: Space, settings: Collection[str]) -> dict[str, Any]:
     if not isinstance(raw, Mapping) or not raw:
-        raise EnqueuedPointsError(f"{where}: a point is {{parameter: value}} with at least one of them, got {shown(raw)}")
+        raise EnqueuedPointsError(
+            f"{where}: a point is {{parameter: value}} with at least one of them, got {shown(raw)}"
+        )
     for name in raw:
         if name not in space.parameters:
             why = "a setting that this space does not search" if name in settings else "an unknown parameter"
-            raise EnqueuedPointsError(f"{where}: {cut(name)} is {why};{meant(str(name), space.parameters, 'it searches')}")
+            raise EnqueuedPointsError(
+                f"{where}: {cut(name)} is {why};{meant(str(name), space.parameters, 'it searches')}"
+            )
     values: dict[str, Any] = {}
     for name in space.order:
         if name not in raw:

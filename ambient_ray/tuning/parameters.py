@@ -120,7 +120,9 @@ def read_parameter(where: str, name: str, raw: object) -> Parameter:
         )
     low, high = raw["low"], raw["high"]
     if not all(is_number(v) for v in (low, high)):
-        raise SearchSpaceError(f"{where}: the range of {name} must be two numbers, got low={shown(low)}, high={shown(high)}")
+        raise SearchSpaceError(
+            f"{where}: the range of {name} must be two numbers, got low={shown(low)}, high={shown(high)}"
+        )
     for end in (low, high):
         _check_limits(where, name, end)
     if low >= high:
@@ -128,7 +130,9 @@ def read_parameter(where: str, name: str, raw: object) -> Parameter:
             f"{where}: the range of {name} is reversed or empty: low={low}, high={high}; low must be below high"
         )
     if not is_number(high - low):
-        raise SearchSpaceError(f"{where}: the range of {name} is wider than a number can be, got low={low}, high={high}")
+        raise SearchSpaceError(
+            f"{where}: the range of {name} is wider than a number can be, got low={low}, high={high}"
+        )
     log, integer = raw.get("log", False), raw.get("integer", False)
     if not isinstance(log, bool) or not isinstance(integer, bool):
         raise SearchSpaceError(
@@ -142,7 +146,9 @@ def read_parameter(where: str, name: str, raw: object) -> Parameter:
     prior, spread = raw.get("prior"), raw.get("spread", span.spread)
     if prior is not None and not span.contains(prior):
         whole = " and a whole number" if integer else ""
-        raise SearchSpaceError(f"{where}: the prior of {name} must lie within its range, {span}{whole}, got {shown(prior)}")
+        raise SearchSpaceError(
+            f"{where}: the prior of {name} must lie within its range, {span}{whole}, got {shown(prior)}"
+        )
     if not is_number(spread) or not 0 < spread <= 1:
         raise SearchSpaceError(
             f"{where}: the spread of {name} is a share of its range, above 0 and at most 1, got {shown(spread)}"
@@ -154,7 +160,11 @@ def read_parameter(where: str, name: str, raw: object) -> Parameter:
 
 def _choice(where: str, name: str, raw: Mapping[str, Any]) -> Choice:
     choices, prior = raw["choices"], raw.get("prior")
-    if not isinstance(choices, list) or not choices or not all(isinstance(c, str | bool) or is_number(c) for c in choices):
+    if (
+        not isinstance(choices, list)
+        or not choices
+        or not all(isinstance(c, str | bool) or is_number(c) for c in choices)
+    ):
         raise SearchSpaceError(f"{where}: {name}.choices must be a list of numbers or words, got {shown(choices)}")
     for choice in choices:
         _check_limits(where, name, choice)
@@ -185,7 +195,9 @@ def read_condition(
         values = tuple(wanted) if isinstance(wanted, list) else (wanted,)
         bad = [value for value in values if not above.contains(value)]
         if bad or not values:
-            raise SearchSpaceError(f"{where}: {name}.when: {parent} must be {above}, got {shown(bad[0] if bad else wanted)}")
+            raise SearchSpaceError(
+                f"{where}: {name}.when: {parent} must be {above}, got {shown(bad[0] if bad else wanted)}"
+            )
         found[str(parent)] = values
     return found
 

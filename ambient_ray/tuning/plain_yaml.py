@@ -64,7 +64,12 @@ def read_yaml(text: str) -> Any:
         raise yaml.YAMLError(f"more than {MOST_CHARACTERS:,} characters")
     try:
         return yaml.load(text, Loader=_Loader)
-    except (TypeError, KeyError, AttributeError, IndexError) as error:  # PyYAML's, of tags on values that they do not fit
+    except (
+        TypeError,
+        KeyError,
+        AttributeError,
+        IndexError,
+    ) as error:  # PyYAML's, of tags on values that they do not fit
         raise yaml.YAMLError(f"a value is not what its tag says ({error})") from error
 
 
@@ -78,8 +83,6 @@ def cut(text: object) -> str:
     """An error's own text in one line, of bounded length."""
     line = " ".join(str(text).split())
     return line if len(line) <= 2 * LONGEST_SHOWN else line[: 2 * LONGEST_SHOWN - 3] + "..."
-
-
 
 
 def _refused(why: str, mark: Any) -> yaml.YAMLError:

@@ -39,7 +39,9 @@ class Trap:
 PICKLE = pickle.dumps(np.array([Trap()], dtype=object), protocol=2)
 
 
-def npy(description: Any, fortran: Any, shape: Any, payload: bytes, *, version: int = 1, header: str | None = None) -> bytes:
+def npy(
+    description: Any, fortran: Any, shape: Any, payload: bytes, *, version: int = 1, header: str | None = None
+) -> bytes:
     """An array file whose header says what it likes."""
     text = header if header is not None else repr({"descr": description, "fortran_order": fortran, "shape": shape})
     packed = text.encode("latin1", "replace").ljust(117) + b"\n"
@@ -81,11 +83,21 @@ def label_files(draw) -> tuple[bool, bytes]:
     else:
         values = draw(st.lists(st.sampled_from([0, 1, 2, -1, 65535, 65536, 2**62]), max_size=4))
         shape = draw(st.sampled_from([(3,), (3, 1), (len(values),), (1, 3)]))
-        good, data = False, npy(draw(st.sampled_from(["<i8", "|u1", "<u8", "<f8", "|O"])), False, shape, np.array(values).tobytes())
+        good, data = (
+            False,
+            npy(draw(st.sampled_from(["<i8", "|u1", "<u8", "<f8", "|O"])), False, shape, np.array(values).tobytes()),
+        )
     return good, data
 
 
-NAMES = (("images", "labels"), ("x", "y"), ("arr_0", "arr_1"), ("x_train", "y_train"), ("nothing", "known"), ("images", "y"))
+NAMES = (
+    ("images", "labels"),
+    ("x", "y"),
+    ("arr_0", "arr_1"),
+    ("x_train", "y_train"),
+    ("nothing", "known"),
+    ("images", "y"),
+)
 SET = {"name": "set", "class_names": ["a", "b", "c"], "skipped": ["x.png"], "ids": ["0", "1", "2"]}
 
 
@@ -119,7 +131,9 @@ def arrays(draw) -> Arrays:
         entries = [(pair[0] + ending, images)] + ([(pair[1] + ending, labels)] if labels is not None else [])
         if draw(st.integers(0, 9)) == 0:
             entries += entries
-        held = archive([(name, data, draw(st.sampled_from(METHODS)), draw(st.sampled_from([0o644, 0]))) for name, data in entries])
+        held = archive(
+            [(name, data, draw(st.sampled_from(METHODS)), draw(st.sampled_from([0o644, 0]))) for name, data in entries]
+        )
         wrong = draw(lies)
         files = {"set.npz": mutate(lied(held, wrong), damage)}
         whole = good and labels_good and not damage and not wrong and pair[0] != "nothing" and ending == ".npy"

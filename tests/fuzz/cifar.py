@@ -81,11 +81,17 @@ def cases(draw) -> Cifar:
         if damage:
             name = draw(st.sampled_from(sorted(files)))
             files[name] = mutate(files[name], damage)
-        return Cifar({f"set/{name}": data for name, data in files.items()} or {"set/x": b""}, True, pixels if good else None)
+        return Cifar(
+            {f"set/{name}": data for name, data in files.items()} or {"set/x": b""}, True, pixels if good else None
+        )
     checked = draw(st.integers(0, 3)) == 0
     if draw(st.integers(0, 9)) == 0:
-        kind = draw(st.sampled_from([tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.GNUTYPE_SPARSE]))
-        return Cifar({"set.tar.gz": bomb(kind, f"{folder}/{draw(st.sampled_from([names[0], 'other']))}")}, checked, None)
+        kind = draw(
+            st.sampled_from([tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.GNUTYPE_SPARSE])
+        )
+        return Cifar(
+            {"set.tar.gz": bomb(kind, f"{folder}/{draw(st.sampled_from([names[0], 'other']))}")}, checked, None
+        )
     data, odd = draw(tars(folder, files))
     zipped = draw(st.booleans())
     data = gzip.compress(mutate(data, damage), 1) if zipped else mutate(data, damage)
@@ -99,11 +105,17 @@ def tars(draw, folder: str, files: dict[str, bytes]) -> tuple[bytes, bool]:
     """(an archive of the files, whether something odd was added to it)."""
     out, odd = b"", False
     if draw(st.integers(0, 3)) == 0:
-        kind = draw(st.sampled_from([b"0", b"1", b"2", b"3", b"5", b"L", b"K", b"x", b"g", b"S", b"V", b"7", b"\0", b"D"]))
+        kind = draw(
+            st.sampled_from([b"0", b"1", b"2", b"3", b"5", b"L", b"K", b"x", b"g", b"S", b"V", b"7", b"\0", b"D"])
+        )
         name = draw(st.sampled_from(["../canary", "/etc/canary", f"{folder}/data_batch_1.bin", "cifar-10-batches-py/data_batch_1",
                                      "a" * 99, f"{folder}/train.bin"]))  # fmt: skip
         size = draw(st.sampled_from((*INTERESTING, 2**33 - 1)))
-        content = draw(st.sampled_from([b"", b"30 GNU.sparse.major=1\n" * 9, b"99 path=\xff\xfe\n", b"9999999999999999 a=b\n", bytes(512)]))
+        content = draw(
+            st.sampled_from(
+                [b"", b"30 GNU.sparse.major=1\n" * 9, b"99 path=\xff\xfe\n", b"9999999999999999 a=b\n", bytes(512)]
+            )
+        )
         out, odd = _header(name, size, kind) + content.ljust(512 * bool(content), b"\0"), True
     for name, data in files.items():
         padded = data + bytes(-len(data) % 512)

@@ -74,7 +74,9 @@ def idx(draw) -> Idx:
         numbers = draw(st.sampled_from([np.arange(shape[0], dtype=np.uint8), None]))
         labels_good = numbers is not None
         labels = draw(idx_bytes(numbers, zipped))
-        files[name.replace("image", "label").replace("idx3", "idx1").replace("idx4", "idx1") + (".gz" if zipped else "")] = labels
+        files[
+            name.replace("image", "label").replace("idx3", "idx1").replace("idx4", "idx1") + (".gz" if zipped else "")
+        ] = labels
     elif draw(st.integers(0, 4)) == 0:
         files[draw(st.sampled_from([TEST, TRAIN]))] = data
         labels_good = False

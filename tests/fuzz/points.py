@@ -27,7 +27,24 @@ POINTS = [
     {"n_train": 20.0},
 ]
 CSV = b"sigma_tn,mixing,noisy_ratio,n_train\n0.5,set_split,0.4,20\n1e0,sigma_split,,\n"
-CELLS = ("", '"', "nan", "inf", "1e999", "9" * 5000, "\0", "sigma_tn", "true", "1_0", "-0", "x" * 200000, ",", "\r", "set_split", "\u0661")
+CELLS = (
+    "",
+    '"',
+    "nan",
+    "inf",
+    "1e999",
+    "9" * 5000,
+    "\0",
+    "sigma_tn",
+    "true",
+    "1_0",
+    "-0",
+    "x" * 200000,
+    ",",
+    "\r",
+    "set_split",
+    "\u0661",
+)
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ CONDITIONAL = {
     "baselines": [{"sigma_tn": 0.0}],
 }  # fmt: skip
 DOCUMENTS = (*SHIPPED, CONDITIONAL)
-SETTINGS = frozenset(name for space in DOCUMENTS for part in (space["parameters"], space.get("fixed", {})) for name in part) | {
-    name for space in DOCUMENTS for baseline in space.get("baselines", ()) for name in baseline
-}
+SETTINGS = frozenset(
+    name for space in DOCUMENTS for part in (space["parameters"], space.get("fixed", {})) for name in part
+) | {name for space in DOCUMENTS for baseline in space.get("baselines", ()) for name in baseline}
 PARTS = ("low", "high", "prior", "spread", "log", "integer", "when", "choices", "x")
 
 

@@ -15,8 +15,10 @@ from .harness import Kind
 from .mutations import as_json, document_edits, edited, edits, mutate
 from .texts import ODD
 
-IMAGES = ImageSet(np.random.default_rng(0).integers(0, 256, (9, 4, 4, 1), dtype=np.uint8), None, [f"{n}.png" for n in range(9)])
-LIST = IndexList("set", IMAGES.content_hash, 3, 5, ("4.png", "0.png", "7.png"), (4, 0, 7))
+IMAGES = ImageSet(
+    np.random.default_rng(0).integers(0, 256, (9, 4, 4, 1), dtype=np.uint8), None, [f"{n:06d}" for n in range(9)]
+)
+LIST = IndexList("set", IMAGES.content_hash, 3, 5, ("000004", "000000", "000007"), (4, 0, 7))
 CONTENT = json.loads(json.dumps({"format": FORMAT, **asdict(LIST), "sha256": LIST.sha256}))
 
 

@@ -118,6 +118,8 @@ def _array_in(file: IO[bytes], path: Path, advice: str) -> NDArray[np.uint8]:
         found += len(block)
     if found < count or file.read(1):
         more = "more than " if found == count else ""
-        raise BrokenFileError(str(path), f"{more}{header + found:,} bytes long, its header says {header + count:,}", advice)
+        raise BrokenFileError(
+            str(path), f"{more}{header + found:,} bytes long, its header says {header + count:,}", advice
+        )
     values.flags.writeable = False
     return values.reshape(shape)

@@ -70,7 +70,11 @@ def _entries(archive: zipfile.ZipFile, path: Path, inside: str) -> dict[str, zip
     entries: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         name = safe_name(info.filename)
-        if info.filename.endswith("/") or not name.startswith(prefix) or not is_image_name(name[len(prefix) :], suffixes):
+        if (
+            info.filename.endswith("/")
+            or not name.startswith(prefix)
+            or not is_image_name(name[len(prefix) :], suffixes)
+        ):
             continue
         if info.flag_bits & ENCRYPTED:
             raise BadContentsError(f"{path} is encrypted ({name}): make the zip without a password")
