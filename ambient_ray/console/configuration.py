@@ -83,6 +83,7 @@ class TrialConfig(_Section):
     within: Literal["crowding", "epsilon_net"] = "crowding"
     rung_values: list[list[str]] | None = None
     max_concurrent: int | None = Field(None, ge=1)
+    wait_for_nodes_minutes: float = Field(10, ge=0)
     max_failures: int = Field(1, ge=0)
     pack: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
 

@@ -29,9 +29,11 @@ def story(tmp_path_factory):
     until(killed, "rung 1/3")
     killed.send_signal(signal.SIGKILL)
     killed.wait(30)
+    left = standing(folder)
 
     interrupted = start(folder, "trials=4")
     again = until(interrupted, "rung 3/3")
+    running = standing(folder)
     interrupted.send_signal(signal.SIGINT)
     rest, _ = interrupted.communicate(timeout=120)
 
@@ -49,7 +51,43 @@ def story(tmp_path_factory):
         "rest": rest,
         "last": (continued.returncode, out),
         "killed_workers": killed_workers,
+        "left": left,
+        "running": (interrupted.pid, running),
+        "pid": continued.pid,
     }
+
+
+def standing(folder):
+    from ambient_ray.status import look
+
+    return look("story", f"journal:{folder}/out/story/study.journal", folder / "out/story")[0]
+
+
+def test_the_status_tells_a_living_search_from_a_killed_one(story):
+    assert story["left"]["driver"]["life"] == "dead" and story["left"]["running"][0]["doing"] == "left behind"
+    pid, running = story["running"]
+    assert (running["driver"]["life"], running["driver"]["pid"]) == ("alive", pid)
+    ended = standing(story["folder"])
+    assert "has ended: finished" in ended["driver"]["why"] and ended["trials"]["finished"] >= 1
+    assert ended["failures"]["diverged"]["trials"].keys() == {"1"} and ended["running"] == []
+
+
+def test_the_log_says_where_each_trial_ran_and_what_became_of_it(story):
+    log = (story["folder"] / "out/story/search.log").read_text()
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert {line["study"] for line in lines} == {"story"}
+    ended = {line["trial"]: line["state"] for line in lines if line.get("event") == "trial ended"}
+    assert sorted(ended) == [0, 1, 2, 3] and ended[1] == "failed"
+    assert {line["trial"] for line in lines if line.get("event") == "worker up"} == {0, 1, 2, 3}
+    assert any(line["event"] == "judged" and line["goes_on"] for line in lines)
+    assert any(line["event"] == "trial taken up again" for line in lines)
+
+
+def test_the_workers_log_says_which_trial_it_is_about(story):
+    logs = [log for log in Path("/tmp/ray").glob(f"session_*_{story['pid']}/logs/worker-*.err")]
+    found = [line for log in logs for line in log.read_text().splitlines() if '"this worker takes trial' in line]
+    assert found and all(json.loads(line)["study"] == "story" for line in found)
+    assert {json.loads(line)["trial"] for line in found} <= {0, 1, 2, 3}
 
 
 def test_ctrl_c_keeps_the_work_and_says_how_to_go_on(story):

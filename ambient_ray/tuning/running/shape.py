@@ -73,7 +73,7 @@ class TrialShape:
                 "; ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
                 or "no nodes"
             )
-            if not any(self._workers_on(node) for node in nodes):
+            if not places:
                 raise TrialShapeError(
                     f"no node can hold a worker with {self.cpus:g} CPUs and {self.gpus:g} GPUs (there are: {have});"
                     " lower trial.cpus_per_worker or trial.gpus_per_worker"
@@ -89,8 +89,18 @@ class TrialShape:
         return max(self.workers, min(self.most_workers, self.places(nodes) // max(1, slots)))
 
     def places(self, nodes: Sequence[Mapping[str, float]]) -> int:
-        """How many workers fit on these nodes."""
+        """How many workers the nodes hold; arguments as for `concurrency`."""
         return sum(self._workers_on(node) for node in nodes)
+
+    def at_once(self, nodes: Sequence[Mapping[str, float]]) -> int:
+        """`concurrency`, and 0 where not even one fits."""
+        return self.places(nodes) // self.workers
+
+    def lack(self, nodes: Sequence[Mapping[str, float]]) -> str:
+        """What a trial needs beside what there is, as one clause."""
+        gpus = f" and {self.gpus:g} GPUs" if self.gpus else ""
+        places = "1 place" if self.workers == 1 else f"{self.workers} places"
+        return f"a trial needs {places} of {self.cpus:g} CPUs{gpus}, and the cluster has {self.places(nodes) or 'none'}"
 
     def _workers_on(self, node: Mapping[str, float]) -> int:
         fits = node.get("CPU", 0.0) / self.cpus

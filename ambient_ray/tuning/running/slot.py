@@ -139,6 +139,11 @@ class Slot:
             self._changed.notify_all()
             return True
 
+    @property
+    def served(self) -> bool:
+        """Whether workers are there that have asked for a trial."""
+        return self._asked
+
     def leave(self, launch: int) -> None:
         """The workers of a launch have to leave: what they train is for others, and that is no failure of it."""
         with self._changed:
@@ -185,6 +190,7 @@ class Slot:
             with self._changed:
                 blameless = self._leaving or preempted
                 stillborn = 0 if self._asked or blameless else stillborn + 1
+                self._asked = False
                 if stillborn >= _STILLBORN:
                     self._broken = reason
                 self._failed(reason, counts=not blameless)

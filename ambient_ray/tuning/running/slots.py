@@ -25,6 +25,11 @@ _log = logging.getLogger(__name__)
 
 # Slots of one host process. Each has a thread that waits for its Train run and a few calls that wait for news.
 PER_HOST = 8
+# Seconds for which a worker asks again while its slot's host is out of reach: Ray gives up a node that is cut off
+# after about a minute, and its workers end then.
+_CUT_OFF = 300.0
+# Seconds that a host is given to answer.
+_SOON = 10.0
 # Seconds between two looks at the cluster's nodes. The shortest notice that a cloud gives is 30 s.
 LOOK = 2.0
 
@@ -110,6 +115,14 @@ class SlotHost:
         """So many slots share the cluster's room from now on."""
         self._all_slots = slots
 
+    def served(self, slot: int) -> bool:
+        """See `Slot.served`."""
+        return self._slots[slot].served
+
+    def retire(self, slot: int, seconds: float) -> None:
+        """Send one slot's workers home, for good; see `Slot.close`."""
+        self._slots[slot].close(seconds)
+
     def close(self, seconds: float) -> None:
         """Send all workers home; returns when they have gone, or after so many seconds."""
         deadline = time.monotonic() + seconds
@@ -169,6 +182,34 @@ class SlotHost:
         ).fit()  # fmt: skip
 
 
+def reached(ask: Callable[[], Any], seconds: float = _CUT_OFF, pause: float = 1.0) -> Any:
+    """The answer of a call to an actor, asked again for so many seconds while the network there is cut.
+
+    Only for calls that may be heard twice: of one whose answer was lost nobody knows whether it was.
+
+    Args:
+        ask: makes the call and gives its reference.
+        seconds: from the first failure.
+        pause: seconds between two tries.
+
+    Raises:
+        ActorUnavailableError: the actor was out of reach for all that time.
+    """
+    import ray
+    from ray.exceptions import ActorUnavailableError
+
+    deadline: float | None = None
+    while True:
+        try:
+            return ray.get(ask())
+        except ActorUnavailableError:
+            now = time.monotonic()
+            deadline = deadline or now + seconds
+            if now >= deadline:
+                raise
+            time.sleep(pause)
+
+
 @dataclass(frozen=True)
 class WorkerEnd:
     """A slot as a worker sees it (see `ambient_ray.training.ray_worker.Slot`)."""
@@ -179,10 +220,8 @@ class WorkerEnd:
 
     def next(self, index: int) -> list[Job]:
         """Wait for the index-th trials of this launch; none: go home."""
-        import ray
-
         while True:
-            answer, jobs = ray.get(self.host.next.remote(self.slot, self.launch, index))
+            answer, jobs = reached(lambda: self.host.next.remote(self.slot, self.launch, index))
             if answer != "wait":
                 return list(jobs)
 
@@ -194,21 +233,15 @@ class WorkerEnd:
 
     def leave(self) -> None:
         """These workers have to leave; returns when the slot knows."""
-        import ray
-
-        ray.get(self.host.leave.remote(self.slot, self.launch))
+        reached(lambda: self.host.leave.remote(self.slot, self.launch))
 
     def leaving(self) -> bool:
         """Wait some seconds for the word that these workers have to leave."""
-        import ray
-
-        return bool(ray.get(self.host.leaving.remote(self.slot, self.launch)))
+        return bool(reached(lambda: self.host.leaving.remote(self.slot, self.launch)))
 
     def tell(self, number: int, message: Message) -> bool:
         """Pass on what a trial reports; returns when the slot has it, True while the trial is wanted."""
-        import ray
-
-        return bool(ray.get(self.host.tell.remote(self.slot, self.launch, number, dict(message))))
+        return bool(reached(lambda: self.host.tell.remote(self.slot, self.launch, number, dict(message))))
 
 
 @dataclass(frozen=True)
@@ -304,6 +337,30 @@ class Slots:
             ]
         return self._ends[:count]
 
+    def more(self, seats: int) -> list[TrialEnd]:
+        """Start slots with at least so many seats; gives all of these."""
+        had = len(self._ends)
+        self.grow(had + seats)
+        return self._ends[had:]
+
+    def served(self, slots: Sequence[tuple[Any, int]]) -> list[bool]:
+        """Whether each slot has workers that are ready or at work; True, too, where its host does not say."""
+        import ray
+
+        asked = [host.served.remote(slot) for host, slot in slots]
+        said = set(ray.wait(asked, num_returns=len(asked), timeout=_SOON)[0]) if asked else set()
+        return [answer not in said or bool(ray.get(answer)) for answer in asked]
+
+    def retire(self, slot: tuple[Any, int]) -> None:
+        """Send a slot's workers home and forget it; returns when they have gone, or after a few seconds."""
+        import ray
+
+        host, number = slot
+        self._ends = [end for end in self._ends if place_of(end) != slot]
+        for other in self._hosts:
+            other.share.remote(len(self._ends) // self.seats)
+        ray.wait([host.retire.remote(number, _SOON)], timeout=_SOON)
+
     def close(self, seconds: float = 20.0) -> None:
         """Send all workers home and forget the hosts; what has not gone after so many seconds goes with them."""
         import ray
@@ -313,6 +370,11 @@ class Slots:
         for host in self._hosts:
             ray.kill(host)
         self._hosts, self._ends = [], []
+
+
+def place_of(end: TrialEnd) -> tuple[Any, int]:
+    """Which slot a seat belongs to."""
+    return end.host, end.slot
 
 
 def root_cause(error: BaseException) -> str:

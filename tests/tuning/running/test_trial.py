@@ -58,6 +58,17 @@ def test_a_cluster_that_nobody_answers_for_is_one_sentence_at_once():
 
 
 @pytest.mark.parametrize(
+    ("shape", "nodes", "clause"),
+    [
+        (TrialShape(workers=2, cpus=2), [{"CPU": 2}], "a trial needs 2 places of 2 CPUs, and the cluster has 1"),
+        (TrialShape(gpus=1), [{"CPU": 2}], "a trial needs 1 place of 1 CPUs and 1 GPUs, and the cluster has none"),
+    ],
+)
+def test_what_is_waited_for_is_said_in_numbers(shape, nodes, clause):
+    assert shape.lack(nodes) == clause and shape.at_once(nodes) == 0
+
+
+@pytest.mark.parametrize(
     ("shape", "message"),
     [
         ({"gpus": 1.5}, r"trial.gpus_per_worker=1.5: a worker trains on one GPU or on a fraction of it"),
