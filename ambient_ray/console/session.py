@@ -17,6 +17,7 @@ from ambient_ray.tracking import SPOOL, StudyRecorder
 from ambient_ray.tuning.budget import Budget
 from ambient_ray.tuning.confirmation import candidates_to_confirm, failed_replicas, replicas_to_begin
 from ambient_ray.tuning.emm import memorized_sizes
+from ambient_ray.tuning.running.growth import await_nodes
 from ambient_ray.tuning.running.guard import open_to_everybody
 from ambient_ray.tuning.running.run import SearchPlan, run_search, start_ray, trials_ahead
 from ambient_ray.tuning.space import Space
@@ -157,6 +158,8 @@ def _run_trials(prepared: Prepared, recorder: StudyRecorder, figures: LiveFigure
             start_ray(config.address, cores(), _data_bytes(prepared))
             if warning := open_to_everybody():
                 progress.say(warning)
+            if config.address or os.environ.get("RAY_ADDRESS"):
+                await_nodes(prepared.shape, config.trial.max_concurrent, progress.say)
             plan, listeners = _plan(prepared), (Tracked(recorder), figures, progress)
             slots = plan.slots()
             slots.grow(trials_ahead(study, plan)[1])  # their processes start while the rest is made ready

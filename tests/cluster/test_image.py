@@ -78,7 +78,7 @@ def test_a_fault_in_the_lock_is_found(old, new, word):
 
 
 def test_the_lock_is_the_whole_closure_of_what_this_environment_has():
-    """What each locked package needs is locked too, as far as this environment knows it: pip installs with --no-deps."""
+    """What each locked package needs is locked too, as far as is known here: pip installs with --no-deps."""
     from importlib import metadata
 
     versions, missing, known = locked(LOCK), set(), 0
@@ -116,7 +116,10 @@ def test_images_name_the_versions_of_the_lock():
     assert f"/{expected} " in DOCKERFILE
     assert re.search(r"^ARG BASE=python:3\.11\.\d+-slim-bookworm@sha256:[0-9a-f]{64}$", DOCKERFILE, re.MULTILINE)
     assert all(cluster["rayVersion"] == versions["ray"] for cluster in cluster_specs().values())
-    assert {f.removeprefix("python").replace(".", "") for f in re.findall(r"python3\.\d+", (CLUSTER / "lock.sh").read_text())} == {"311"}
+    assert {
+        f.removeprefix("python").replace(".", "")
+        for f in re.findall(r"python3\.\d+", (CLUSTER / "lock.sh").read_text())
+    } == {"311"}
 
 
 def test_the_lock_is_what_this_suite_ran_with():
@@ -181,7 +184,9 @@ def test_a_fault_in_the_dockerfile_is_found(tmp_path, old, new, word):
 
 
 def test_what_the_dockerfile_copies_is_there_and_not_ignored():
-    kept = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    kept = {
+        line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
+    }
     copied = []
     for line in re.findall(r"^COPY (.+)$", DOCKERFILE, re.MULTILINE):
         copied += line.split()[:-1]

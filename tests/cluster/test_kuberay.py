@@ -57,7 +57,11 @@ def test_every_field_is_one_that_kuberay_knows(schemas, name):
         (("spec", "submissionMode"), 7, "submissionMode"),
         (("spec", "rayClusterSpec", "autoscalerOptions", "version"), "v3", "v3"),
         (("spec", "rayClusterSpec", "workerGroupSpecs", 0, "prioritty"), 1, "prioritty"),
-        (("spec", "rayClusterSpec", "workerGroupSpecs", 0, "template", "spec", "tolerations", 0, "efect"), "x", "efect"),
+        (
+            ("spec", "rayClusterSpec", "workerGroupSpecs", 0, "template", "spec", "tolerations", 0, "efect"),
+            "x",
+            "efect",
+        ),
         (("spec", "rayClusterSpec", "headGroupSpec", "template", "spec", "containers", 0, "imagee"), "x", "imagee"),
         (("spec", "deletionStrategy", "deletionRules", 0, "policy"), "DeleteAll", "DeleteAll"),
     ],
@@ -68,7 +72,7 @@ def test_a_typo_or_a_wrong_value_is_found(schemas, path, value, word):
 
 
 def operator_problems(resource):
-    """What KubeRay's operator refuses though the schema has it (its documentation of RayJob, authentication, labels)."""
+    """What KubeRay's operator refuses though the schema has it, by its documentation of RayJob and authentication."""
     spec = resource["spec"]
     job = resource["kind"] == "RayJob"
     cluster = spec["rayClusterSpec"] if job else spec
@@ -98,7 +102,11 @@ def operator_problems(resource):
 def _job_problems(spec):
     found = []
     if spec["submissionMode"] == "SidecarMode":
-        found += [f"not with SidecarMode: {k}" for k in ("submitterPodTemplate", "submitterConfig", "clusterSelector") if k in spec]
+        found += [
+            f"not with SidecarMode: {k}"
+            for k in ("submitterPodTemplate", "submitterConfig", "clusterSelector")
+            if k in spec
+        ]
     if spec.get("suspend") and not spec.get("shutdownAfterJobFinishes"):
         found.append("cannot be suspended")
     rules = spec["deletionStrategy"]["deletionRules"]
@@ -172,7 +180,9 @@ def test_the_head_is_never_on_a_machine_that_may_be_taken_away():
     for name, cluster in cluster_specs().items():
         affinity = cluster["headGroupSpec"]["template"]["spec"]["affinity"]["nodeAffinity"]
         (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
-        refused = {(e["key"], v.lower()) for e in term["matchExpressions"] if e["operator"] == "NotIn" for v in e["values"]}
+        refused = {
+            (e["key"], v.lower()) for e in term["matchExpressions"] if e["operator"] == "NotIn" for v in e["values"]
+        }
         spot = next(g for g in cluster["workerGroupSpecs"] if g["groupName"] == "gpu-spot")
         chosen = {(key, value.lower()) for key, value in spot["template"]["spec"]["nodeSelector"].items()}
         assert chosen <= refused, name

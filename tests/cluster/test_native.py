@@ -131,7 +131,9 @@ def test_what_is_referred_to_is_there():
     """Claims, service accounts, configuration, ports and the selectors of services and policies."""
     names = {}
     for _, resource in ALL:
-        names.setdefault(resource["kind"], set()).add((resource["metadata"].get("namespace"), resource["metadata"]["name"]))
+        names.setdefault(resource["kind"], set()).add(
+            (resource["metadata"].get("namespace"), resource["metadata"]["name"])
+        )
     for where, pod in pods().items():
         space = "mlflow" if where.startswith("mlflow") else "ambient-ray"
         if "serviceAccountName" in pod:
@@ -145,13 +147,20 @@ def test_what_is_referred_to_is_there():
     labels = [w["spec"]["template"]["metadata"]["labels"] for w in workloads]
     for _, resource in ALL:
         if resource["kind"] == "Service":
-            (target,) = [w for w in workloads if resource["spec"]["selector"].items() <= w["spec"]["template"]["metadata"]["labels"].items()]
+            (target,) = [
+                w
+                for w in workloads
+                if resource["spec"]["selector"].items() <= w["spec"]["template"]["metadata"]["labels"].items()
+            ]
             ports = {p["name"] for c in target["spec"]["template"]["spec"]["containers"] for p in c["ports"]}
             assert {p["targetPort"] for p in resource["spec"]["ports"]} <= ports
         if resource["kind"] == "NetworkPolicy" and resource["metadata"]["namespace"] == "mlflow":
             assert resource["spec"]["podSelector"]["matchLabels"] in labels
         if resource["kind"] in ("Deployment", "StatefulSet"):
-            assert resource["spec"]["selector"]["matchLabels"].items() <= resource["spec"]["template"]["metadata"]["labels"].items()
+            assert (
+                resource["spec"]["selector"]["matchLabels"].items()
+                <= resource["spec"]["template"]["metadata"]["labels"].items()
+            )
 
 
 def test_every_namespace_of_ours_lets_nobody_in_by_default():

@@ -125,7 +125,9 @@ def test_slurms_trial_fits_its_nodes():
     )
     node = {"CPU": int(directives["cpus-per-task"]), "GPU": int(directives["gpus-per-node"])}
     assert fit_problems(shape_of("slurm.sbatch"), {"node": (node, 256 * GIB)}) == []
-    assert shape_of("slurm.sbatch").concurrency([node] * int(directives["nodes"])) == node["GPU"] * int(directives["nodes"])
+    assert shape_of("slurm.sbatch").concurrency([node] * int(directives["nodes"])) == node["GPU"] * int(
+        directives["nodes"]
+    )
 
 
 @pytest.mark.parametrize(

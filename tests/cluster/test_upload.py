@@ -20,7 +20,12 @@ GATHERED = (".git/objects/pack", ".venv/lib/python3.11/site-packages", "outputs/
 def checkout(tmp_path_factory):
     """A copy of the tracked files with a large file in each folder that use fills."""
     folder = tmp_path_factory.mktemp("upload") / "checkout"
-    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     if listed.returncode:
         pytest.skip("not a checkout of git")
     for name in listed.stdout.split("\0"):
@@ -40,9 +45,7 @@ def uploaded(folder):
 
     target = folder.parent / "package.zip"
     target.unlink(missing_ok=True)
-    create_package(
-        str(folder), target, include_gitignore=True, excludes=RAY_RUNTIME_ENV_DEFAULT_EXCLUDES.split(",")
-    )
+    create_package(str(folder), target, include_gitignore=True, excludes=RAY_RUNTIME_ENV_DEFAULT_EXCLUDES.split(","))
     with zipfile.ZipFile(target) as package:
         return {entry.filename: entry.file_size for entry in package.infolist()}
 
