@@ -97,6 +97,17 @@ class Writer:
         return (*self.problems, *self._unwritten(timeout))
 
     @property
+    def queued(self) -> int:
+        """How many events are not written yet."""
+        return len(self._backlog)
+
+    @property
+    def away(self) -> float | None:
+        """For how many seconds the store has not answered; None while it does."""
+        since = self._since
+        return None if since is None else time.monotonic() - since
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """What could not be written so far, one sentence each."""
         more = (f"{self._missed} more events were not written",) if self._missed else ()
