@@ -38,7 +38,7 @@ NEVER = {
     "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.spawn", "pickle.find_class",
     "socket.connect", "socket.bind", "os.setxattr",
 }  # fmt: skip
-PHASES = (Phase.generate,)
+PHASES = (Phase.generate, Phase.shrink)
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
