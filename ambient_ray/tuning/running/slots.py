@@ -151,7 +151,15 @@ class SlotHost:
         return lambda: self._shape.elastic and self._placements.size(slot) not in (None, self._wanted)
 
     def _runner(self, slot: int) -> Callable[[int], None]:
-        return lambda launch: self._train(slot, launch)
+        def run(launch: int) -> None:
+            try:
+                self._train(slot, launch)
+            except Exception:
+                ids = self._slots[slot].about
+                _log.warning("the workers of trial %s have ended", ids.get("trial"), exc_info=True, extra=ids)
+                raise
+
+        return run
 
     def _train(self, slot: int, launch: int) -> None:
         """One Ray Train run: workers that serve a slot until it closes, or until one of them fails."""
