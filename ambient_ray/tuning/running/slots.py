@@ -74,7 +74,8 @@ class SlotHost:
         self._wanted = self._size() if shape.elastic else shape.workers
         self._placements = Placements(ray.get_runtime_context().get_node_id())
         first = time.time_ns() // 10**6  # a host that was started again must not hear the workers of its earlier life
-        self._slots = [
+        self._slots: list[Slot] = []
+        self._slots += [
             Slot(self._runner(k), max_failures, root_cause, first, seats, was_preempted, self._misfit(k))
             for k in range(count)
         ]
@@ -155,7 +156,7 @@ class SlotHost:
             try:
                 self._train(slot, launch)
             except Exception:
-                ids = self._slots[slot].about
+                ids = self._slots[slot].about if slot < len(self._slots) else {}  # it may fail while they are made
                 _log.warning("the workers of trial %s have ended", ids.get("trial"), exc_info=True, extra=ids)
                 raise
 
