@@ -115,7 +115,7 @@ class RayReporter:
             return False, f"{bad[0]} is missing or not finite at rung {result.rung}, image {result.images_seen}"
         # On a resume, perhaps the search died before it heard of the earlier ones; telling it twice is harmless.
         rungs = (*self.earlier, result) if resumed else (result,)
-        told, self._told = self._told, []
+        told, self._told = [*self._told, *([] if resumed else [kept(result)])], []
         return self.tell({"rungs": [self._record(rung) for rung in rungs], "told": told}), ""
 
     def _ask(self, result: RungResult) -> tuple[bool, str]:
@@ -188,6 +188,14 @@ def serve(config: Mapping[str, Any]) -> None:
             gc.collect()  # the trial's network, before the next one's is made
             if device.type == "cuda":
                 torch.cuda.empty_cache()
+
+
+def kept(result: RungResult) -> dict[str, Any]:
+    """How long a rung's checkpoint took to be kept, waiting included, and its bytes; null where that is elsewhere."""
+    seconds, place = time.monotonic() - result.scored_at, result.checkpoint
+    files = list(place.iterdir()) if isinstance(place, Path) and place.is_dir() else None
+    size = None if files is None else sum(file.stat().st_size for file in files)
+    return {"saved": {"seconds": seconds, "bytes": size}}
 
 
 def whereabouts() -> dict[str, Any]:
