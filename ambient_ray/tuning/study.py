@@ -12,6 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ambient_ray.errors import UserError
+from ambient_ray.redaction import redacted
 
 from .history import turns
 from .lease import Board, FileBoard
@@ -94,10 +95,12 @@ class Study:
             )
         except Exception as error:
             first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise StudyStorageError(f"the study's storage {storage} cannot be opened: {first_line}") from error
+            raise StudyStorageError(
+                redacted(f"the study's storage {storage} cannot be opened: {first_line}")
+            ) from error
         frozen: list[FrozenTrial] = self._study.get_trials(deepcopy=False)
         self._ids = {trial.number: trial._trial_id for trial in frozen}
-        self._records = {trial.number: _record(trial) for trial in frozen}
+        self._records = {trial.number: record_of(trial) for trial in frozen}
         self._attrs: dict[str, Any] = dict(self._study.user_attrs)
         self._counting: tuple[float, float] | None = None
         self._turn = max((turn for record in self._records.values() for turn in turns(record)), default=0)
@@ -123,6 +126,10 @@ class Study:
     def searched(self, seconds: float) -> None:
         """Remember for how long the study has been searched in all."""
         self._remember("seconds", seconds)
+
+    def show_live(self, state: Mapping[str, Any]) -> None:
+        """Leave word of the process that searches it, for whoever reads this storage (`read_study`)."""
+        self._study.set_user_attr("live", dict(state))
 
     def begin_counting(self) -> None:
         """From now on it is searched (`elapsed`)."""
@@ -235,7 +242,7 @@ class Study:
             user_attrs=attrs,
         )
         trial_id = self._storage.create_new_trial(self._study._study_id, template_trial=frozen)
-        record = _record(self._storage.get_trial(trial_id))
+        record = record_of(self._storage.get_trial(trial_id))
         self._ids[record.number], self._records[record.number] = trial_id, record
         return record
 
@@ -317,7 +324,8 @@ class Study:
         return Landscape.of(self.trials(), self.objectives, self.reference)
 
 
-def _record(trial: FrozenTrial) -> TrialRecord:
+def record_of(trial: FrozenTrial) -> TrialRecord:
+    """A trial as it stands in Optuna's storage."""
     # One that was ending when its search was killed still runs: it is taken up, and ends again.
     end = trial.user_attrs.get("end", {}) if trial.state.is_finished() else {}
     attrs = {**trial.user_attrs, **end}  # older studies have an end's entries one by one
