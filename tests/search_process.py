@@ -73,7 +73,7 @@ def until(process, text, seconds=240):
     pytest.fail(f"ended without {text!r}:\n{''.join(lines)}")
 
 
-def there(find, seconds=240):
+def there(find, seconds=400):
     """What `find` finds, once it is there."""
     deadline = time.monotonic() + seconds
     while not (found := find()):

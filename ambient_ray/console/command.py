@@ -120,7 +120,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
 
 
 def shortened(text: str) -> str:
-    """A text in one line, without the middle of one that is too long to read: Hydra and pydantic quote what was given."""
+    """A text in one line, without the middle of one too long to read: Hydra and pydantic quote what was given."""
     line = " ".join(text.split())
     return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
 

@@ -46,7 +46,7 @@ def in_memory(shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def check_memory(needed: int, what: str, advice: str = "give fewer images, or save them as .npy") -> None:
-    """Raise TooLargeError where so many bytes exceed this machine's memory: "`what` 9.9 GB and this machine has ..."."""
+    """Raise TooLargeError where so many bytes exceed this machine's memory: "`what` 9.9 GB and ..."."""
     memory = psutil.virtual_memory().total
     if needed > memory:
         raise TooLargeError(f"{what} {needed / 1e9:,.1f} GB and this machine has {memory / 1e9:,.1f}: {advice}")

@@ -50,7 +50,7 @@ class _Loader(yaml.SafeLoader):
         return size
 
 
-# Words, numbers, truth values, lists and mappings: what JSON knows too. Dates, sets, bytes and objects have no constructor.
+# Words, numbers, truth values, lists and mappings, as JSON has them. Dates, sets, bytes, objects have no constructor.
 _Loader.yaml_constructors = {
     tag: build
     for tag, build in yaml.SafeLoader.yaml_constructors.items()
@@ -59,7 +59,7 @@ _Loader.yaml_constructors = {
 
 
 def read_yaml(text: str) -> Any:
-    """The data in one YAML document, of JSON's types. Raises yaml.YAMLError, ValueError (numbers and dates that are none)."""
+    """The data in one YAML document, of JSON's types. Raises yaml.YAMLError, ValueError (numbers too long)."""
     if len(text) > MOST_CHARACTERS:
         raise yaml.YAMLError(f"more than {MOST_CHARACTERS:,} characters")
     try:

@@ -218,7 +218,8 @@ def _changed(space: str, raw: Mapping[str, Any], key: str, change: object) -> An
         )
     if not isinstance(change, Mapping) or not set(change) <= set(PARTS):
         raise SearchSpaceError(
-            f"space.{key}={shown(change)}: say which part changes, e.g. +space.{key}.high=2; parts are {', '.join(PARTS)}"
+            f"space.{key}={shown(change)}: say which part changes, e.g. +space.{key}.high=2; "
+            f"parts are {', '.join(PARTS)}"
         )
     if not isinstance(raw[key], Mapping):
         return raw[key]

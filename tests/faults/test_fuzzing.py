@@ -13,13 +13,13 @@ TESTS = Path(__file__).parent.parent
 LONG = 10_000
 # Kind -> cases of the short form: fewer where a case costs more, by Hydra's composing or a network's building.
 SHORT = {
-    "images": 200, "arrays": 300, "idx": 200, "zips": 150, "cifar": 150, "checkpoints": 200, "models": 60, "spaces": 200,
-    "points": 300, "subset_lists": 300, "overrides": 40, "audits": 150,
+    "images": 200, "arrays": 300, "idx": 200, "zips": 150, "cifar": 150, "checkpoints": 200, "models": 60,
+    "spaces": 200, "points": 300, "subset_lists": 300, "overrides": 40, "audits": 150,
 }  # fmt: skip
 
 
 def fuzzed(kind: str, cases: int, scratch: Path, limit: float) -> dict[str, object]:
-    """What `python -m fuzz` counted; its failure as an assertion's. In a process of its own, whose memory is bounded."""
+    """What `python -m fuzz` counted; its failure is an assertion's. A process of its own bounds memory."""
     scratch.mkdir()
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MLFLOW_", "HYPOTHESIS"))}
     environment = kept | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]), "OMP_NUM_THREADS": "1"}

@@ -38,7 +38,7 @@ NEVER = {
     "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.spawn", "pickle.find_class",
     "socket.connect", "socket.bind", "os.setxattr",
 }  # fmt: skip
-PHASES = (Phase.generate,)
+PHASES = (Phase.generate, Phase.shrink)
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -84,7 +84,7 @@ class Tally:
         }  # fmt: skip
 
 
-class FuzzFailure(AssertionError):
+class BrokenPromiseError(AssertionError):
     """A case that broke a promise."""
 
 
@@ -134,7 +134,7 @@ class Watch:
 def run(kind: Kind, cases: int, scratch: Path, first_seed: int = 0) -> Tally:
     """Run so many cases of a kind in scratch/case, scratch/case/cache being the one place that may be written.
 
-    Raises FuzzFailure with the smallest case that breaks a promise.
+    Raises BrokenPromiseError with the smallest case that breaks a promise.
     """
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -151,7 +151,9 @@ def run(kind: Kind, cases: int, scratch: Path, first_seed: int = 0) -> Tally:
         _block(kind, min(BLOCK, cases - tally.cases), number, folder, watch, tally)
         number += 1
     if canary != _listing(scratch):
-        raise FuzzFailure(f"{kind.name}: the folders around the cases changed: {canary} became {_listing(scratch)}")
+        raise BrokenPromiseError(
+            f"{kind.name}: the folders around the cases changed: {canary} became {_listing(scratch)}"
+        )
     return tally
 
 
@@ -185,23 +187,25 @@ def _one(kind: Kind, case: Any, folder: Path, watch: Watch, tally: Tally) -> Non
     except UserError as refusal:
         error = refusal
     except (Exception, _Slow) as crash:
-        raise FuzzFailure(_told(kind, case, "".join(traceback.format_exception(crash)[-14:]))) from None
+        raise BrokenPromiseError(_told(kind, case, "".join(traceback.format_exception(crash)[-14:]))) from None
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
     spent, taken = time.process_time() - began, _memory() - before
     if watch.seen:
-        raise FuzzFailure(_told(kind, case, f"touched the world: {'; '.join(watch.seen[:5])}"))
+        raise BrokenPromiseError(_told(kind, case, f"touched the world: {'; '.join(watch.seen[:5])}"))
     if spent > kind.seconds or taken > kind.memory:
-        raise FuzzFailure(_told(kind, case, f"took {spent:.1f} s and {taken / 2**20:.0f} MB ({error or 'accepted'})"))
+        raise BrokenPromiseError(
+            _told(kind, case, f"took {spent:.1f} s and {taken / 2**20:.0f} MB ({error or 'accepted'})")
+        )
     if error is not None:
         _check_sentence(kind, case, folder, error)
         if kind.valid(case):
-            raise FuzzFailure(_told(kind, case, f"valid, and refused: {error}"))
+            raise BrokenPromiseError(_told(kind, case, f"valid, and refused: {error}"))
     else:
         try:
             kind.verify(case, folder, found)
         except AssertionError as wrong:
-            raise FuzzFailure(_told(kind, case, "".join(traceback.format_exception(wrong)[-3:]))) from None
+            raise BrokenPromiseError(_told(kind, case, "".join(traceback.format_exception(wrong)[-3:]))) from None
     tally.cases += 1
     tally.valid += kind.valid(case)
     tally.peak, tally.slowest = max(tally.peak, taken), max(tally.slowest, spent)
@@ -215,10 +219,10 @@ def _check_sentence(kind: Kind, case: Any, folder: Path, error: UserError) -> No
     text = str(error)
     short = text.replace(str(folder), "")
     if not text.strip() or len(short) > LONGEST:
-        raise FuzzFailure(_told(kind, case, f"no sentence, but {len(text)} characters: {short[:300]!r}"))
+        raise BrokenPromiseError(_told(kind, case, f"no sentence, but {len(text)} characters: {short[:300]!r}"))
     names = kind.named(case, folder)
     if names and not any(name in text for name in names):
-        raise FuzzFailure(_told(kind, case, f"names none of {names}: {short!r}"))
+        raise BrokenPromiseError(_told(kind, case, f"names none of {names}: {short!r}"))
 
 
 def _told(kind: Kind, case: Any, what: str) -> str:
@@ -258,7 +262,7 @@ def report(kind: Kind, cases: int, scratch: Path, first_seed: int) -> int:
     """Run, and print one line of JSON; 1 and the failure where a promise was broken."""
     try:
         tally = run(kind, cases, scratch, first_seed)
-    except FuzzFailure as failure:
+    except BrokenPromiseError as failure:
         print(json.dumps({"failure": str(failure)}))
         return 1
     print(json.dumps(tally.numbers()))

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 
@@ -132,7 +132,10 @@ def _members(path: Path) -> dict[str, bytes]:
     wanted = {name for version in VERSIONS for name in version.files}
     found: dict[str, bytes] = {}
     try:
-        with _unpacked(path) as unpacked, tarfile.open(fileobj=_Bounded(unpacked), mode="r:") as archive:
+        with (
+            _unpacked(path) as unpacked,
+            tarfile.open(fileobj=cast(IO[bytes], _Bounded(unpacked)), mode="r:") as archive,
+        ):
             for member in archive:
                 name = PurePosixPath(member.name)
                 for version in VERSIONS:
@@ -179,7 +182,7 @@ class _Bounded:
 def _unpacked(path: Path) -> IO[bytes]:
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if packed else path.open("rb")
+    return cast(IO[bytes], gzip.open(path)) if packed else path.open("rb")
 
 
 def _member(members: dict[str, bytes], name: str, path: Path) -> bytes:

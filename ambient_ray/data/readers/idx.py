@@ -5,7 +5,7 @@ import math
 import re
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +87,7 @@ def read_array(path: Path) -> NDArray[np.uint8]:
             if raw.peek(2)[:2] != b"\x1f\x8b":
                 return _array_in(raw, path, advice)
             with gzip.GzipFile(fileobj=raw) as unpacked:
-                return _array_in(unpacked, path, advice)
+                return _array_in(cast(IO[bytes], unpacked), path, advice)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BrokenFileError(str(path), str(error) or "truncated", advice) from error
     except OSError as error:

@@ -49,6 +49,7 @@ def read_npz(path: Path, fit: Fit) -> ImageSet:
 
 
 def _member(held: "np.lib.npyio.NpzFile", name: str, path: Path) -> NDArray[np.generic]:
+    assert held.zip is not None  # only once it is closed
     stored = name if name in held.zip.namelist() else f"{name}.npy"
     check_memory(held.zip.getinfo(stored).file_size, f"{name} of {path} unpacks to")
     try:

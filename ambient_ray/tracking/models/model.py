@@ -55,8 +55,8 @@ def load_model(uri: str | Path, *, tracking_uri: str | None = None, device: str 
     except UserError:
         raise
     except Exception as error:
-        # Of a model whose files are garbled, or are another network's, torch, safetensors and diffusers tell by nearly any
-        # exception; each means the same here.
+        # Of a model whose files are garbled, or are another network's, torch, safetensors and diffusers tell by nearly
+        # any exception; each means the same here.
         told = " ".join(str(error).split()) or type(error).__name__
         raise ModelUnloadableError(f"{name} cannot be loaded: {told:.400}") from error
 
