@@ -89,7 +89,7 @@ class RayReporter:
         answer: tuple[bool, str] | None = None
         if self._world.rank == 0:
             wanted, problem = self._report(result, resumed)
-            answer = self._ask(result) if wanted else (False, problem)
+            answer = self._ask(result, self.earlier if resumed else ()) if wanted else (False, problem)
         if self._world.size > 1:
             from ray.train.collective import broadcast_from_rank_zero
 
@@ -118,10 +118,15 @@ class RayReporter:
         told, self._told = self._told, []
         return self.tell({"rungs": [self._record(rung) for rung in rungs], "told": told}), ""
 
-    def _ask(self, result: RungResult) -> tuple[bool, str]:
-        """Rank 0: the judge's answer, and why it gives none or ''."""
+    def _ask(self, result: RungResult, earlier: Sequence[RungResult] = ()) -> tuple[bool, str]:
+        """Rank 0: the judge's answer, and why it gives none or ''. The judge hears of the earlier rungs before.
+
+        It was made anew with the search, from a study that may not have heard of them.
+        """
         import ray
 
+        for rung in earlier:
+            self._judge.record.remote(self._number, rung.rung, dict(rung.scores), self._configuration)
         asked = (self._number, self._arm, result.rung, dict(result.scores), self._configuration)
         began = time.monotonic()
         try:

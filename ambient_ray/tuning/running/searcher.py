@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
+from ambient_ray.clock import now
+
 from ..opening import SpaceExhaustedError
 from ..records import RungRecord, TrialRecord
 from ..space import Space
@@ -114,9 +116,9 @@ class StudySearcher(Searcher):
 
         Remembered every ten seconds at the most: the storage may wait for a disk.
         """
-        seconds, now = self._study.elapsed(), time.monotonic()
-        if now - self._ticked >= _REMEMBERED_EVERY:
-            self._ticked = now
+        seconds, ticks = self._study.elapsed(), time.monotonic()
+        if ticks - self._ticked >= _REMEMBERED_EVERY:
+            self._ticked = ticks
             self._study.searched(seconds)
         return seconds
 
@@ -127,7 +129,7 @@ class StudySearcher(Searcher):
             for listener in self._listeners:
                 listener.trial_told(self._study.trial(number), told)
         for rung in result.get("rungs", ()):
-            record = replace(RungRecord(**rung), at=time.time())
+            record = replace(RungRecord(**rung), at=now())
             if record.rung not in [r.rung for r in self._study.trial(number).rungs]:
                 self._study.record_rung(number, record)
                 self._tell_rung(number, record)

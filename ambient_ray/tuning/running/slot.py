@@ -159,6 +159,14 @@ class Slot:
         with self._changed:
             return self._changed.wait_for(said, seconds)
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """Which trials of which study it holds, for its log: study, and trial, a number or a list."""
+        with self._changed:
+            jobs = [held.job for held in self._seats if held is not None and not held.ended]
+        numbers = [job["number"] for job in jobs]
+        return {"study": jobs[0].get("study", ""), "trial": numbers if len(numbers) > 1 else numbers[0]} if jobs else {}
+
     def close(self, seconds: float) -> None:
         """Send the workers home and wait for them, at most so long."""
         with self._changed:

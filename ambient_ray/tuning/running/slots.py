@@ -74,7 +74,8 @@ class SlotHost:
         self._wanted = self._size() if shape.elastic else shape.workers
         self._placements = Placements(ray.get_runtime_context().get_node_id())
         first = time.time_ns() // 10**6  # a host that was started again must not hear the workers of its earlier life
-        self._slots = [
+        self._slots: list[Slot] = []
+        self._slots += [
             Slot(self._runner(k), max_failures, root_cause, first, seats, was_preempted, self._misfit(k))
             for k in range(count)
         ]
@@ -151,7 +152,15 @@ class SlotHost:
         return lambda: self._shape.elastic and self._placements.size(slot) not in (None, self._wanted)
 
     def _runner(self, slot: int) -> Callable[[int], None]:
-        return lambda launch: self._train(slot, launch)
+        def run(launch: int) -> None:
+            try:
+                self._train(slot, launch)
+            except Exception:
+                ids = self._slots[slot].about if slot < len(self._slots) else {}  # it may fail while they are made
+                _log.warning("the workers of trial %s have ended", ids.get("trial"), exc_info=True, extra=ids)
+                raise
+
+        return run
 
     def _train(self, slot: int, launch: int) -> None:
         """One Ray Train run: workers that serve a slot until it closes, or until one of them fails."""
