@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from ambient_ray.errors import UserError
+from ambient_ray.redaction import redacted
 
 
 def guarded(action: Callable[[], int]) -> int:
@@ -13,7 +14,7 @@ def guarded(action: Callable[[], int]) -> int:
     try:
         return action()
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {redacted(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

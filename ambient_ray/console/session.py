@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ambient_ray.redaction import redacted
 from ambient_ray.reporting.figures.front import draw_front
 from ambient_ray.reporting.figures.study_figures import StudyView
 from ambient_ray.reporting.figures.study_view import key_of
@@ -15,6 +16,8 @@ from ambient_ray.tracking import SPOOL, StudyRecorder
 from ambient_ray.tuning.budget import Budget
 from ambient_ray.tuning.confirmation import candidates_to_confirm, failed_replicas, replicas_to_begin
 from ambient_ray.tuning.emm import memorized_sizes
+from ambient_ray.tuning.lease import StudyTakenError
+from ambient_ray.tuning.running.guard import open_to_everybody
 from ambient_ray.tuning.running.run import SearchPlan, joins, run_search, start_ray, trials_ahead
 from ambient_ray.tuning.space import Space
 
@@ -24,8 +27,9 @@ from .configuration import Configuration
 from .estimate import print_estimate, replicas_planned
 from .exits import terminate_as_interrupt
 from .images import publish_subset
+from .operations import Operations
 from .preparation import Prepared, bank_for, cores, network_imports, prepare
-from .progress import Progress
+from .progress import Beats, Progress
 from .recording import Tracked, record_conclusion, record_reproducibility, start_recording
 from .refreshing import LAST, LiveFigures
 from .retrain import command
@@ -45,7 +49,11 @@ def conduct(config: Configuration, space: Space | None = None) -> int:
     if config.dry_run:
         print_estimate(prepared)
         return 0
-    return search(prepared)
+    try:
+        return search(prepared)
+    finally:
+        if prepared.lease is not None:
+            prepared.lease.release()
 
 
 def terminal() -> Console:
@@ -97,14 +105,26 @@ def announce(prepared: Prepared) -> None:
 
 
 def search(prepared: Prepared) -> int:
-    """Run the search to its end, confirm its best and report. Returns the exit code: 0, or 130 when it was stopped."""
+    """Run the search to its end, confirm its best and report. Returns the exit code: 0, or 130 when it was stopped.
+
+    Raises:
+        StudyTakenError: another process has taken the study over.
+    """
+    recorder = StudyRecorder(prepared.store, spool=prepared.config.folder / SPOOL)
+    with Operations(prepared, recorder) as operations:
+        return operations.ended(_search(prepared, recorder, operations))
+
+
+def _search(prepared: Prepared, recorder: StudyRecorder, operations: Operations) -> int:
     config, console = prepared.config, terminal()
-    recorder = StudyRecorder(prepared.store, spool=config.folder / SPOOL)
     publish_subset(config, prepared.images, prepared.subsets)
     finished, registration = False, None
     try:
         figures = LiveFigures(recorder, lambda: _view(prepared))
-        finished = _run_trials(prepared, recorder, figures, console)
+        finished = _run_trials(prepared, recorder, figures, operations, console)
+        if prepared.lease is not None and prepared.lease.lost:
+            raise StudyTakenError(prepared.lease.lost)
+        operations.phase("records the answer")
         land, trials = prepared.study.landscape(), prepared.study.trials()
         verdict = conclude(land, trials, prepared.objectives, prepared.rule)
         shown = None if verdict.champion is None else key_of(verdict.champion)
@@ -114,7 +134,7 @@ def search(prepared: Prepared) -> int:
             registration = record_conclusion(prepared, recorder, land, verdict)
     finally:
         for problem in recorder.close(state="finished" if finished else "killed"):
-            console.print(f"MLflow: {problem}", style="yellow", soft_wrap=True, highlight=False, markup=False)
+            console.print(redacted(f"MLflow: {problem}"), style="yellow", soft_wrap=True, highlight=False, markup=False)
     print_closing(
         console, land, prepared.objectives, verdict,
         tolerance=config.evaluation.tolerance, delta=config.evaluation.delta,
@@ -143,32 +163,45 @@ def _view(prepared: Prepared) -> StudyView:
     )
 
 
-def _run_trials(prepared: Prepared, recorder: StudyRecorder, figures: LiveFigures, console: Console) -> bool:
+def _run_trials(
+    prepared: Prepared, recorder: StudyRecorder, figures: LiveFigures, operations: Operations, console: Console
+) -> bool:
     """Search until the budget is spent, then confirm; False after Ctrl-C or SIGTERM."""
     import ray
 
     config, study = prepared.config, prepared.study
     progress = Progress(study, config.trials, tuple(config.trial.rungs), prepared.objectives, console)
+    say = operations.said(progress.say)
+
+    def watch(beats: Beats) -> None:
+        progress.watch(operations.overhearing(beats))
+
     try:
-        recorder.tell_state(progress.say)
+        recorder.tell_state(say)
         with progress:
-            progress.say("starting Ray")
+            say("starting Ray")
+            operations.phase("starts Ray")
             start_ray(config.address, cores(), _data_bytes(prepared))
+            if warning := open_to_everybody():
+                say(warning)
             terminate_as_interrupt()
-            plan, listeners = _plan(prepared), (Tracked(recorder), figures, progress)
-            slots = plan.slots()
-            slots.grow(trials_ahead(study, plan, progress.say)[1])  # their processes start while the rest is made ready
+            operations.ray_runs()
+            plan, listeners = _plan(prepared), (Tracked(recorder), figures, operations, progress)
+            slots, at_once = plan.slots(), trials_ahead(study, plan, say)[1]
+            slots.grow(at_once)  # their processes start while the rest is made ready
             start_recording(prepared, recorder)
             real = len(prepared.subsets.train) + len(prepared.subsets.heldout)
             progress.say(f"{prepared.extractor.name} features of {real:,} real images")
             shared = _shared(prepared, progress.say)
-            if ended := run_search(study, plan, slots, shared, listeners, progress.watch, progress.say):
-                progress.say(f"no more trials are begun: {ended}")
+            operations.phase("searches", at_once=at_once)
+            if ended := run_search(study, plan, slots, shared, listeners, watch, say):
+                say(f"no more trials are begun: {ended}")
             figures.draw()  # while the best are confirmed, or the cluster goes
             record_reproducibility(prepared, recorder)
             if begun := _begin_replicas(prepared):
-                progress.say(f"confirmation: {begun} replicas on fresh training seeds")
-                run_search(study, plan, slots, shared, listeners, progress.watch, progress.say, only_begun=True)
+                say(f"confirmation: {begun} replicas on fresh training seeds")
+                operations.phase("confirms")
+                run_search(study, plan, slots, shared, listeners, watch, say, only_begun=True)
             if plan.joined:  # a cluster of one's own ends with all that runs on it
                 slots.close()
     except KeyboardInterrupt:

@@ -6,10 +6,15 @@ import gc
 import importlib
 import logging
 import math
+import os
+import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from ambient_ray.logs import about, stamp_records
 
 from .notice import TERMINATION, Notice, watch
 
@@ -31,11 +36,11 @@ class Slot(Protocol):
         ...
 
     def tell(self, number: int, message: Mapping[str, Any]) -> bool:
-        """Pass on what the trial `number` reports, rank 0 only; False when nobody wants this trial any more."""
+        """Pass on what the trial `number` reports, rank 0 only but for its place; False: nobody wants this trial."""
         ...
 
-    def arrive(self, rank: int, node: str) -> None:
-        """Say on which node a rank is, so that the slot can tell when the node goes away."""
+    def arrive(self, node: str, size: int) -> None:
+        """Say on which node this one of `size` ranks is, so that the slot can tell it when the node goes away."""
         ...
 
     def leave(self) -> None:
@@ -68,6 +73,7 @@ class RayReporter:
         self._configuration = self._number if job["replica_of"] is None else job["replica_of"]
         self._needed, self._folder = tuple(job["needed"]), job["folder"]
         self._world, self._slot, self._notice = world, slot, notice
+        self._told: list[dict[str, Any]] = []  # with the next rung: the judge's last answer
         self.earlier: tuple[RungResult, ...] = ()
 
     def progress(self, images_seen: int, loss: float) -> None:
@@ -109,15 +115,19 @@ class RayReporter:
             return False, f"{bad[0]} is missing or not finite at rung {result.rung}, image {result.images_seen}"
         # On a resume, perhaps the search died before it heard of the earlier ones; telling it twice is harmless.
         rungs = (*self.earlier, result) if resumed else (result,)
-        return self.tell({"rungs": [self._record(rung) for rung in rungs]}), ""
+        told, self._told = self._told, []
+        return self.tell({"rungs": [self._record(rung) for rung in rungs], "told": told}), ""
 
     def _ask(self, result: RungResult) -> tuple[bool, str]:
         """Rank 0: the judge's answer, and why it gives none or ''."""
         import ray
 
         asked = (self._number, self._arm, result.rung, dict(result.scores), self._configuration)
+        began = time.monotonic()
         try:
-            return bool(ray.get(self._judge.decide.remote(*asked))), ""
+            goes_on = bool(ray.get(self._judge.decide.remote(*asked)))
+            self._told = [{"judged": {"rung": result.rung, "goes_on": goes_on, "seconds": time.monotonic() - began}}]
+            return goes_on, ""
         except ValueError as error:  # Ray's error is of the judge's class, too, and holds the judge's own as its cause
             return False, str(getattr(error, "cause", error))
 
@@ -151,10 +161,12 @@ def serve(config: Mapping[str, Any]) -> None:
     context = train.get_context()
     world = World(context.get_world_rank(), context.get_world_size(), device)
     slot: Slot = config["slot"]
+    stamp_records()
+    here = {"rank": world.rank, **whereabouts()}
     for name in config["imports"]:
         importlib.import_module(name)
     watch(slot, world.rank, TERMINATION)
-    slot.arrive(world.rank, ray.get_runtime_context().get_node_id())
+    slot.arrive(ray.get_runtime_context().get_node_id(), world.size)
     with process_group(world):
         data: tuple[Any, Any] = (None, None)  # a reference, and what it stands for
         index = 0
@@ -162,7 +174,10 @@ def serve(config: Mapping[str, Any]) -> None:
             if data[0] != jobs[0]["data"]:
                 data = jobs[0]["data"], ray.get(jobs[0]["data"])
             began = time.time()
-            ends = run_jobs(jobs, data[1], world, slot)
+            for job in jobs:
+                slot.tell(job["number"], {"told": [{"place": here}]})
+            with named(jobs):
+                ends = run_jobs(jobs, data[1], world, slot)
             for job, end in zip(jobs, ends, strict=True) if world.rank == 0 else ():
                 if end["state"] != "paused":
                     slot.tell(job["number"], {**end, "began": began, "ended": time.time()})
@@ -173,6 +188,29 @@ def serve(config: Mapping[str, Any]) -> None:
             gc.collect()  # the trial's network, before the next one's is made
             if device.type == "cuda":
                 torch.cuda.empty_cache()
+
+
+def whereabouts() -> dict[str, Any]:
+    """Where this worker runs: host, address of its node, pid, and the ids of its GPUs."""
+    import ray
+
+    return {
+        "host": socket.gethostname(), "address": ray.util.get_node_ip_address(), "pid": os.getpid(),
+        "gpus": [str(gpu) for gpu in ray.get_gpu_ids()],
+    }  # fmt: skip
+
+
+@contextmanager
+def named(jobs: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+    """What is logged within says which trials of which study it is about; so does an error that ends them."""
+    numbers = [job["number"] for job in jobs]
+    with about(study=jobs[0].get("study", ""), trial=numbers[0] if len(numbers) == 1 else numbers):
+        _log.info("this worker takes trial %s", ", ".join(map(str, numbers)))
+        try:
+            yield
+        except Exception:
+            _log.exception("the worker of trial %s raised", ", ".join(map(str, numbers)))
+            raise
 
 
 def run_jobs(jobs: Sequence[Mapping[str, Any]], data: Any, world: World, slot: Slot) -> list[dict[str, str]]:
@@ -196,11 +234,13 @@ def run_jobs(jobs: Sequence[Mapping[str, Any]], data: Any, world: World, slot: S
             job["judge"].beat.remote(job["number"], 0, math.nan)
         settings = TrainSettings.from_dict(job["training"]).overlaid(job["settings"])
         reporter, folder = RayReporter(job, world, slot), Path(job["folder"])
-        kept = newest_checkpoint(folder)
+        kept = newest_checkpoint(folder) if world.rank == 0 else None
         if kept is not None:
             reporter.earlier = kept.history[:-1]  # the last one is reported again by the loop
         reporters.append(reporter)
-        trials.append(PackedTrial(settings, reporter, folder, None if kept is None else kept.folder))
+        trials.append(
+            PackedTrial(settings, reporter, folder, chosen_by_first(None if kept is None else kept.folder, world))
+        )
     try:
         if len(trials) == 1:
             settings, _, folder, resume = trials[0]
@@ -242,6 +282,16 @@ class InPack:
         if not goes_on:
             self._reporter.tell(end)
         return goes_on
+
+
+def chosen_by_first(folder: Path | None, world: World) -> Path | None:
+    """Rank 0's choice of a checkpoint, on every rank: a shared folder may not show all nodes the newest at once."""
+    if world.size == 1:
+        return folder
+    from ray.train.collective import broadcast_from_rank_zero
+
+    chosen: Path | None = broadcast_from_rank_zero(folder)
+    return chosen
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:

@@ -17,6 +17,7 @@ from ..judge import RungPolicy, start_judge
 from ..space import Space
 from ..study import Study
 from .following import Following
+from .guard import guard_own_cluster
 from .nodes import staying
 from .roster import Roster
 from .shape import TrialShape
@@ -38,12 +39,8 @@ ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a thread that asks too late must not start, or join, another cluster
 }
-
-
-# For a cluster of this process's own, gone when it ends: no token file is left in the user's home that would turn
-# authentication on for the next `ray start`. A cluster that is joined has its rules.
-LOCAL = {"RAY_AUTH_MODE": "disabled"}
 
 
 # Where hours bound a search and not trials, Tune still wants a number.
@@ -89,7 +86,7 @@ class SearchPlan:
     def slots(self) -> Slots:
         """Slots for these trials; none has started yet."""
         # In a joined cluster the hosts may be on nodes that don't know our settings.
-        environment = {key: value for key, value in os.environ.items() if key in ENVIRONMENT | LOCAL}
+        environment = {key: value for key, value in os.environ.items() if key in ENVIRONMENT}
         return Slots(
             self.shape, f"{self.folder}/train", tuple(self.imports), self.max_failures, environment, self.pack
         )  # fmt: skip
@@ -118,11 +115,18 @@ def start_ray(address: str | None, cpus: int, data_bytes: int = 0) -> list[dict[
     address = address or os.environ.get("RAY_ADDRESS")
     if address and joined:
         check_cluster(address)
-    for key, value in (ENVIRONMENT if joined else ENVIRONMENT | LOCAL).items():
+    for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
+    if not joined:
+        guard_own_cluster()
     import ray
 
     common: dict[str, Any] = {"namespace": "ambient_ray", "log_to_driver": False, "logging_level": "ERROR"}
+    # What the processes of trials log, into Ray's files on their nodes. Given to the job and not to `init`, which would
+    # have this process log to the terminal, too.
+    common["job_config"] = ray.job_config.JobConfig()
+    logs = ray.LoggingConfig(encoding="JSON", log_level="INFO", additional_log_standard_attrs=["name"])
+    common["job_config"].set_py_logging_config(logs)
     try:
         if joined:
             ray.init(address=address, **common)
@@ -234,7 +238,8 @@ def run_search(
     on_start(lambda: dict(ray.get(judge.beats.remote(), timeout=30)))
     needed = plan.policy.needed(study.objectives)
     searcher = StudySearcher(
-        study, plan.space, {**shared, "judge": judge, "folder": plan.folder, "uid": study.uid, "needed": needed},
+        study, plan.space, {**shared, "judge": judge, "folder": plan.folder, "uid": study.uid, "needed": needed,
+                                  "study": study.name},
         plan.rungs, study.running(), listeners, roster, spent=lambda seconds: budget.reached(study.trials(), seconds),
     )  # fmt: skip
     # A driver that takes a CPU starves the workers; Tune refuses to ask for nothing, so it asks for 1 MB.

@@ -26,6 +26,9 @@ class Listener(Protocol):
     def trial_started(self, trial: TrialRecord, resumed: bool) -> None:
         """A trial is handed to Tune: a new one, or one that a dead search left."""
 
+    def trial_told(self, trial: TrialRecord, told: Mapping[str, Any]) -> None:
+        """What its workers tell besides rungs and its end: place (where one runs), judged (an answer), saved."""
+
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
         """A rung's scores are in the study."""
 
@@ -65,7 +68,8 @@ class StudySearcher(Searcher):
         self._spent, self._free = spent, slots if isinstance(slots, Roster) else Roster(slots)
         self._slots: dict[str, Any] = {}
         self._numbers: dict[str, int] = {}
-        self._searched_before, self._began = study.seconds, time.monotonic()
+        self._ticked = -_REMEMBERED_EVERY
+        study.begin_counting()
         self.ended_because = ""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -110,19 +114,24 @@ class StudySearcher(Searcher):
 
         Remembered every ten seconds at the most: the storage may wait for a disk.
         """
-        seconds = self._searched_before + time.monotonic() - self._began
-        if self._study.seconds == self._searched_before or seconds - self._study.seconds >= _REMEMBERED_EVERY:
+        seconds, now = self._study.elapsed(), time.monotonic()
+        if now - self._ticked >= _REMEMBERED_EVERY:
+            self._ticked = now
             self._study.searched(seconds)
         return seconds
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """A rung, or the end of a trial."""
         number = self._numbers[trial_id]
+        for told in result.get("told", ()):  # a list: Tune flattens dicts
+            for listener in self._listeners:
+                listener.trial_told(self._study.trial(number), told)
         for rung in result.get("rungs", ()):
             record = replace(RungRecord(**rung), at=time.time())
             if record.rung not in [r.rung for r in self._study.trial(number).rungs]:
                 self._study.record_rung(number, record)
                 self._tell_rung(number, record)
+                self._tick()
         if "state" in result:
             self._end(number, result)
 

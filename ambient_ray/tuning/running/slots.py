@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .nodes import Placements, draining, fair_size, staying, was_preempted
+from .nodes import Placements, draining, staying, was_preempted
 from .shape import TrialShape
 from .slot import Job, Message, Slot
 
@@ -71,7 +71,6 @@ class SlotHost:
         self._dashboard = dashboard
         self._me = ray.get_runtime_context().current_actor
         self._all_slots = slots or count
-        self._sizes: dict[int, int] = {}  # of each slot's launch
         self._wanted = self._size() if shape.elastic else shape.workers
         self._placements = Placements(ray.get_runtime_context().get_node_id())
         first = time.time_ns() // 10**6  # a host that was started again must not hear the workers of its earlier life
@@ -108,9 +107,9 @@ class SlotHost:
         """See `Slot.leaving`."""
         return self._slots[slot].leaving(launch)
 
-    def arrive(self, slot: int, launch: int, node: str) -> None:
-        """A worker of a launch runs on this node."""
-        self._placements.arrived(slot, launch, node)
+    def arrive(self, slot: int, launch: int, node: str, size: int) -> None:
+        """One of `size` workers of a launch runs on this node."""
+        self._placements.arrived(slot, launch, node, size)
 
     def share(self, slots: int) -> None:
         """So many slots share the cluster's room from now on."""
@@ -146,11 +145,10 @@ class SlotHost:
             time.sleep(LOOK)
 
     def _size(self) -> int:
-        shape = self._shape
-        return fair_size(shape.places(staying()), self._all_slots, shape.workers, shape.most_workers)
+        return self._shape.fair_size(staying(), self._all_slots)
 
     def _misfit(self, slot: int) -> Callable[[], bool]:
-        return lambda: self._sizes.get(slot, self._wanted) != self._wanted
+        return lambda: self._shape.elastic and self._placements.size(slot) not in (None, self._wanted)
 
     def _runner(self, slot: int) -> Callable[[int], None]:
         return lambda launch: self._train(slot, launch)
@@ -164,7 +162,6 @@ class SlotHost:
         from .trainer import SlotTrainer
 
         shape = self._shape
-        self._sizes[slot] = self._wanted
         SlotTrainer(
             serve,
             train_loop_config={
@@ -172,7 +169,7 @@ class SlotHost:
                 "imports": self._imports,
             },
             scaling_config=ScalingConfig(
-                num_workers=self._sizes[slot], use_gpu=shape.gpus > 0, resources_per_worker=shape.resources
+                num_workers=shape.workers, use_gpu=shape.gpus > 0, resources_per_worker=shape.resources
             ),
             run_config=RunConfig(
                 name=f"{self._name}-{slot}-{launch}",
@@ -181,6 +178,7 @@ class SlotHost:
                 failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
             ),
             dashboard=self._dashboard,
+            elastic=(shape, self._all_slots) if shape.elastic else None,
         ).fit()  # fmt: skip
 
 
@@ -227,9 +225,11 @@ class WorkerEnd:
             if answer != "wait":
                 return list(jobs)
 
-    def arrive(self, rank: int, node: str) -> None:
-        """This rank runs on this node."""
-        self.host.arrive.remote(self.slot, self.launch, node)
+    def arrive(self, node: str, size: int) -> None:
+        """One of `size` workers runs on this node; returns when the slot knows."""
+        import ray
+
+        ray.get(self.host.arrive.remote(self.slot, self.launch, node, size))
 
     def leave(self) -> None:
         """These workers have to leave; returns when the slot knows."""
