@@ -132,7 +132,10 @@ def _members(path: Path) -> dict[str, bytes]:
     wanted = {name for version in VERSIONS for name in version.files}
     found: dict[str, bytes] = {}
     try:
-        with _unpacked(path) as unpacked, tarfile.open(fileobj=cast(IO[bytes], _Bounded(unpacked)), mode="r:") as archive:
+        with (
+            _unpacked(path) as unpacked,
+            tarfile.open(fileobj=cast(IO[bytes], _Bounded(unpacked)), mode="r:") as archive,
+        ):
             for member in archive:
                 name = PurePosixPath(member.name)
                 for version in VERSIONS:
