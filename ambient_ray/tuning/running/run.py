@@ -1,5 +1,6 @@
 """Run a study's trials over a Ray cluster until it holds as many as wanted."""
 
+import math
 import os
 import socket
 import sys
@@ -176,7 +177,8 @@ def trials_ahead(
         TrialShapeError: there is no room, or was none in `plan.wait_minutes`.
     """
     if plan.joined:
-        wait_for_nodes(plan.shape, plan.wait_minutes, say)
+        # What was begun is not given up for want of nodes: the search has had some.
+        wait_for_nodes(plan.shape, math.inf if only_begun else plan.wait_minutes, say)
     fits = min(plan.shape.concurrency(staying()) * plan.pack, plan.max_concurrent or sys.maxsize)
     waiting, spent = len(study.running()), _budget(plan, fits).reached(study.trials(), study.seconds)
     if only_begun or spent:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .nodes import Placements, draining, staying, was_preempted
+from .reached import reached
 from .shape import TrialShape
 from .slot import Job, Message, Slot
 
@@ -25,9 +26,6 @@ _log = logging.getLogger(__name__)
 
 # Slots of one host process. Each has a thread that waits for its Train run and a few calls that wait for news.
 PER_HOST = 8
-# Seconds for which a worker asks again while its slot's host is out of reach: Ray gives up a node that is cut off
-# after about a minute, and its workers end then.
-_CUT_OFF = 300.0
 # Seconds that a host is given to answer.
 _SOON = 10.0
 # Seconds between two looks at the cluster's nodes. The shortest notice that a cloud gives is 30 s.
@@ -189,34 +187,6 @@ class SlotHost:
             dashboard=self._dashboard,
             elastic=(shape, self._all_slots) if shape.elastic else None,
         ).fit()  # fmt: skip
-
-
-def reached(ask: Callable[[], Any], seconds: float = _CUT_OFF, pause: float = 1.0) -> Any:
-    """The answer of a call to an actor, asked again for so many seconds while the network there is cut.
-
-    Only for calls that may be heard twice: of one whose answer was lost nobody knows whether it was.
-
-    Args:
-        ask: makes the call and gives its reference.
-        seconds: from the first failure.
-        pause: seconds between two tries.
-
-    Raises:
-        ActorUnavailableError: the actor was out of reach for all that time.
-    """
-    import ray
-    from ray.exceptions import ActorUnavailableError
-
-    deadline: float | None = None
-    while True:
-        try:
-            return ray.get(ask())
-        except ActorUnavailableError:
-            now = time.monotonic()
-            deadline = deadline or now + seconds
-            if now >= deadline:
-                raise
-            time.sleep(pause)
 
 
 @dataclass(frozen=True)
