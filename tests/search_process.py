@@ -33,9 +33,9 @@ def environment():
     return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
 
 
-def start(folder, *overrides, module="search"):
+def start(folder, *overrides, module="search", space=SPACE):
     (folder / "spaces").mkdir(exist_ok=True)
-    (folder / "spaces" / "story.yaml").write_text(SPACE)
+    (folder / "spaces" / "story.yaml").write_text(space)
     command = [
         sys.executable, "-u", "-m", f"ambient_ray.{module}", *SMALL,
         f"search_spaces={folder}/spaces", f"output_dir={folder}/out", *overrides,

@@ -84,6 +84,7 @@ class TrialConfig(_Section):
     rung_values: list[list[str]] | None = None
     max_concurrent: int | None = Field(None, ge=1)
     max_failures: int = Field(1, ge=0)
+    hang_minutes: float | None = Field(10.0, gt=0)
     pack: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
 
     @field_validator("rungs")

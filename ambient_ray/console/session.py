@@ -241,4 +241,5 @@ def _plan(prepared: Prepared) -> SearchPlan:
         max_failures=config.trial.max_failures,
         imports=network_imports(prepared.settings.backbone),
         pack=prepared.pack,
+        hang_minutes=config.trial.hang_minutes,
     )

@@ -38,6 +38,14 @@ class Slot(Protocol):
         """Pass on what the trial `number` reports, rank 0 only; False when nobody wants this trial any more."""
         ...
 
+    def arrived(self) -> None:
+        """Say who this worker is, for when it hangs."""
+        ...
+
+    def alive(self) -> None:
+        """Say that this worker advances; waits for nobody."""
+        ...
+
 
 class UnjudgeableError(Exception):
     """A score that the search needs is missing or not finite: the trial has failed, with this reason."""
@@ -122,13 +130,15 @@ def serve(config: Mapping[str, Any]) -> None:
     there, and not by every trial.
 
     Args:
-        config: slot (a `Slot`), cpus (cores of this worker), imports (names of modules that trials will need).
+        config: slot (a `Slot`), cpus (cores of this worker), imports (names of modules that trials will need),
+            signs (seconds between its signs of life).
     """
     import ray
     import torch
     from ray import train
 
     from .loop import run_trial  # noqa: F401  # and all that it imports, while nobody waits
+    from .pulse import PULSE, reported
     from .trial import World
 
     torch.set_num_threads(max(1, int(config["cpus"])))
@@ -139,12 +149,14 @@ def serve(config: Mapping[str, Any]) -> None:
     slot: Slot = config["slot"]
     for name in config["imports"]:
         importlib.import_module(name)
-    with process_group(world):
+    slot.arrived()
+    with process_group(world), reported(PULSE, slot.alive, float(config["signs"])):
         data: tuple[Any, Any] = (None, None)  # a reference, and what it stands for
         index = 0
         while jobs := slot.next(index):
             if data[0] != jobs[0]["data"]:
-                data = jobs[0]["data"], ray.get(jobs[0]["data"])
+                with PULSE.unseen():
+                    data = jobs[0]["data"], ray.get(jobs[0]["data"])
             began = time.time()
             ends = run_jobs(jobs, data[1], world, slot)
             for job, end in zip(jobs, ends, strict=True) if world.rank == 0 else ():
@@ -191,8 +203,9 @@ def run_jobs(jobs: Sequence[Mapping[str, Any]], data: Any, world: World, slot: S
             ]
             outcomes = run_packed(alone, data, world)
     except (UnjudgeableError, CheckpointMismatchError) as error:
-        return [{"state": "failed", "reason": str(error)}]
-    return [{"state": o.state, "reason": o.reason if o.state != "finished" else ""} for o in outcomes]
+        cause = "unjudgeable" if isinstance(error, UnjudgeableError) else "storage"
+        return [{"state": "failed", "reason": str(error), "cause": cause}]
+    return [{"state": o.state, "reason": o.reason if o.state != "finished" else "", "cause": o.cause} for o in outcomes]
 
 
 class InPack:
@@ -214,7 +227,7 @@ class InPack:
         try:
             goes_on, end = self._reporter.rung(result, resumed=resumed), {"state": "stopped", "reason": ""}
         except UnjudgeableError as error:
-            goes_on, end = False, {"state": "failed", "reason": str(error)}
+            goes_on, end = False, {"state": "failed", "reason": str(error), "cause": "unjudgeable"}
         if not goes_on:
             self._reporter.tell(end)
         return goes_on

@@ -16,6 +16,7 @@ from ambient_ray.data import ImageSet, to_float
 from ambient_ray.diffusion import NonFiniteSamplesError, sample
 from ambient_ray.evaluation import denoising_gaps, evaluate, on_device
 
+from .pulse import PULSE
 from .settings import TrainSettings
 from .trial import Fact, TrainingData, TrialInputError, World
 
@@ -141,7 +142,8 @@ def draw_samples(
     share = -(-n // world.size)
     first, last = min(world.rank * share, n), min((world.rank + 1) * share, n)
     try:
-        with torch.autocast(world.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+        with PULSE.unseen(), autocast:
             mine = sample(
                 denoiser,
                 last - first,

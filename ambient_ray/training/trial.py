@@ -98,13 +98,15 @@ class RungResult:
 class Outcome:
     """How a trial ended, and why in one sentence: through all rungs, stopped by its reporter, or failed.
 
-    results: of all rungs so far (on ranks other than 0, of those before a resume only).
+    results: of all rungs so far (on ranks other than 0, of those before a resume only). cause: of a failed one,
+    diverged or storage.
     """
 
     state: Literal["finished", "stopped", "failed"]
     reason: str
     images_seen: int = 0
     results: tuple[RungResult, ...] = ()
+    cause: str = ""
 
 
 class Reporter(Protocol):

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .faults import Fault
 from .pareto import hypervolume, pareto_front
 
 # Settings that a plain DDPM's label need not repeat.
@@ -70,6 +71,8 @@ class TrialRecord:
         source: who chose the configuration: baseline | enqueued | prior | sampler | replica.
         spared: for a stopped trial, the share of its training length that it did not have to run.
         noted: what the sampler noted about it.
+        cause: why it has failed, one of `faults.CAUSES`; "" for trials that have not, and in older studies.
+        faults: failures that it survived, in order.
     """
 
     number: int
@@ -82,6 +85,8 @@ class TrialRecord:
     source: str = "sampler"
     spared: float = 0.0
     noted: Mapping[str, Any] = field(default_factory=dict)
+    cause: str = ""
+    faults: tuple[Fault, ...] = ()
 
     @property
     def ended(self) -> bool:

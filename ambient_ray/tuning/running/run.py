@@ -5,12 +5,14 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ambient_ray.errors import UserError
 
 from ..budget import Budget
+from ..faults import MOST_BLAMELESS
 from ..judge import RungPolicy, start_judge
 from ..space import Space
 from ..study import Study
@@ -38,6 +40,8 @@ ENVIRONMENT = {
 LOCAL = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_AUTH_MODE": "disabled"}
 
 
+# Of the search's node, for each trial's driver: Ray counts in 1e-4, so that 10,000 of them fit.
+_DRIVERS_SHARE = 1e-4
 # Where hours bound a search and not trials, Tune still wants a number.
 _MOST_TRIALS = 1_000_000
 
@@ -61,6 +65,7 @@ class SearchPlan:
         max_failures: how often a trial is taken up again from its checkpoint after its workers died.
         imports: modules that the workers import while they wait for their first trial.
         pack: how many trials a worker trains together.
+        hang_minutes: without a sign of life, after which a trial's workers are killed and it is taken up again.
     """
 
     space: Space
@@ -73,13 +78,15 @@ class SearchPlan:
     max_failures: int = 1
     imports: Sequence[str] = ()
     pack: int = 1
+    hang_minutes: float | None = None
 
     def slots(self) -> Slots:
         """Slots for these trials; none has started yet."""
         # In a joined cluster the hosts may be on nodes that don't know our settings.
         environment = {key: value for key, value in os.environ.items() if key in ENVIRONMENT | LOCAL}
         return Slots(
-            self.shape, f"{self.folder}/train", tuple(self.imports), self.max_failures, environment, self.pack
+            self.shape, f"{self.folder}/train", tuple(self.imports), self.max_failures, environment, self.pack,
+            None if self.hang_minutes is None else 60 * self.hang_minutes,
         )  # fmt: skip
 
 
@@ -168,6 +175,29 @@ def _budget(plan: SearchPlan, at_once: int) -> Budget:
     return replace(plan.budget, gpus=plan.shape.gpus * plan.shape.workers, at_once=at_once)
 
 
+def _beats(judge: Any) -> Callable[[], Mapping[int, tuple[int, float]]]:
+    """How far the trials are, as the judge has heard; one that is being started again tells nothing new."""
+    import ray
+
+    heard: dict[int, tuple[int, float]] = {}
+
+    def ask() -> Mapping[int, tuple[int, float]]:
+        with suppress(ray.exceptions.GetTimeoutError):
+            heard.update(ray.get(judge.beats.remote(), timeout=30))
+        return dict(heard)
+
+    return ask
+
+
+def this_node() -> str:
+    """The resource that Ray gives to the node of this process alone, 1 of it. Ray must have been started."""
+    import ray
+
+    mine = ray.get_runtime_context().get_node_id()
+    here = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == mine)
+    return next(str(key) for key in here if key.startswith("node:") and not key.startswith("node:__"))
+
+
 def run_search(
     study: Study,
     plan: SearchPlan,
@@ -194,10 +224,9 @@ def run_search(
     Returns:
         Why it ended, as one clause; "" when what was begun is all.
     """
-    import ray
     from ray import tune  # a second, in which the slots' workers start
 
-    from .searcher import StudySearcher
+    from .searcher import DriverDeaths, StudySearcher
     from .trial import drive_trial
 
     for trial in [t for t in study.running() if not t.settings]:
@@ -207,19 +236,26 @@ def run_search(
         return spent
     ends, budget = slots.grow(at_once), _budget(plan, at_once)
     judge = start_judge(study, plan.policy)
-    on_start(lambda: dict(ray.get(judge.beats.remote(), timeout=30)))
+    on_start(_beats(judge))
     needed = plan.policy.needed(study.objectives)
     searcher = StudySearcher(
         study, plan.space, {**shared, "judge": judge, "folder": plan.folder, "uid": study.uid, "needed": needed},
         plan.rungs, study.running(), listeners, ends, spent=lambda seconds: budget.reached(study.trials(), seconds),
     )  # fmt: skip
-    # A driver that takes a CPU starves the workers; Tune refuses to ask for nothing, so it asks for 1 MB.
-    trainable = tune.with_resources(drive_trial, tune.PlacementGroupFactory([{"CPU": 0, "memory": 2**20}]))
+    # A driver that takes a CPU starves the workers; Tune refuses to ask for nothing, so it asks for a little of
+    # what this node alone has: other nodes come and go.
+    trainable = tune.with_resources(drive_trial, tune.PlacementGroupFactory([{"CPU": 0, this_node(): _DRIVERS_SHARE}]))
     tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher, num_samples=most, max_concurrent_trials=at_once, reuse_actors=True
         ),
-        run_config=tune.RunConfig(name=time.strftime("%Y%m%d-%H%M%S"), storage_path=f"{plan.folder}/tune", verbose=0),
+        run_config=tune.RunConfig(
+            name=time.strftime("%Y%m%d-%H%M%S"),
+            storage_path=f"{plan.folder}/tune",
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=MOST_BLAMELESS),
+            callbacks=[DriverDeaths(searcher)],
+        ),
     ).fit()
     return searcher.ended_because or budget.reached(study.trials(), study.seconds)

@@ -10,17 +10,26 @@ runs; `TrialEnd` and `WorkerEnd` are what a trial's driver and a worker see of o
 """
 
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..faults import MOST_BLAMELESS
+from .causes import explained
 from .shape import TrialShape
 from .slot import Job, Message, Slot
 
 # Slots of one host process. Each has a thread that waits for its Train run and a few calls that wait for news.
 PER_HOST = 8
+# Seconds between two looks for workers that hang.
+_LOOK = 1.0
+# Seconds between a worker's signs of life, at the most.
+_SIGNS = 5.0
+# Seconds that a host which died is given to start again.
+_STARTING = 300
 
 
 class SlotHost:
@@ -36,6 +45,7 @@ class SlotHost:
         environment: for Ray Train, which reads it when it is imported.
         seats: of each slot.
         dashboard: whether the cluster runs one.
+        hang: see `Slot`.
     """
 
     def __init__(
@@ -49,16 +59,21 @@ class SlotHost:
         environment: Mapping[str, str],
         seats: int = 1,
         dashboard: bool = True,
+        hang: float | None = None,
     ) -> None:
         import ray
 
         for key, value in environment.items():
             os.environ.setdefault(key, value)
         self._name, self._folder, self._shape, self._imports = name, folder, shape, tuple(imports)
-        self._dashboard = dashboard
+        self._dashboard, self._hang = dashboard, hang
+        self._workers: dict[tuple[int, int], list[Any]] = {}  # (slot, launch) -> actors
         self._me = ray.get_runtime_context().current_actor
-        first = time.time_ns() // 10**6  # a host that was started again must not hear the workers of its earlier life
-        self._slots = [Slot(self._runner(k), max_failures, root_cause, first, seats) for k in range(count)]
+        first = secrets.randbits(40)  # a host that was started again must not hear the workers of its earlier life
+        self._slots = [
+            Slot(self._runner(k), max_failures, explained, first, seats, hang, self._killer(k)) for k in range(count)
+        ]
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def submit(self, slot: int, seat: int, job: Job) -> None:
         """See `Slot.submit`."""
@@ -76,6 +91,14 @@ class SlotHost:
         """See `Slot.tell`."""
         return self._slots[slot].tell(launch, number, message)
 
+    def arrived(self, slot: int, launch: int, worker: Any) -> None:
+        """A worker of a launch, by its actor, in case that it hangs."""
+        self._workers.setdefault((slot, launch), []).append(worker)
+
+    def alive(self, slot: int, launch: int) -> None:
+        """See `Slot.alive`."""
+        self._slots[slot].alive(launch)
+
     def close(self, seconds: float) -> None:
         """Send all workers home; returns when they have gone, or after so many seconds."""
         deadline = time.monotonic() + seconds
@@ -88,30 +111,53 @@ class SlotHost:
     def _runner(self, slot: int) -> Callable[[int], None]:
         return lambda launch: self._train(slot, launch)
 
+    def _killer(self, slot: int) -> Callable[[int], None]:
+        def kill(launch: int) -> None:
+            import ray
+
+            for worker in self._workers.get((slot, launch), ()):
+                ray.kill(worker)  # also one that is stopped: its node's raylet sees to it after some seconds
+
+        return kill
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(_LOOK)
+            for slot in self._slots:
+                slot.look()
+
     def _train(self, slot: int, launch: int) -> None:
         """One Ray Train run: workers that serve a slot until it closes, or until one of them fails."""
         from ray.train import FailureConfig, RunConfig, ScalingConfig
 
         from ambient_ray.training.ray_worker import serve
 
+        from .groups import NotesGroups, free_groups
         from .trainer import SlotTrainer
 
-        shape = self._shape
-        SlotTrainer(
+        shape, name = self._shape, f"{self._name}-{slot}"
+        free_groups(name)  # of a controller that died
+        trainer = SlotTrainer(
             serve,
             train_loop_config={
                 "slot": WorkerEnd(self._me, slot, launch), "cpus": shape.cpus, "imports": self._imports,
+                "signs": min(_SIGNS, (self._hang or 60.0) / 4),
             },
             scaling_config=ScalingConfig(
                 num_workers=shape.workers, use_gpu=shape.gpus > 0, resources_per_worker=shape.resources
             ),
             run_config=RunConfig(
-                name=f"{self._name}-{slot}-{launch}",
+                name=f"{name}-{launch}",
                 storage_path=self._folder,
                 failure_config=FailureConfig(max_failures=0),  # the slot counts a trial's failures, and starts anew
+                callbacks=[NotesGroups(name)],
             ),
             dashboard=self._dashboard,
-        ).fit()  # fmt: skip
+        )  # fmt: skip
+        try:
+            trainer.fit()
+        finally:
+            self._workers.pop((slot, launch), None)
 
 
 @dataclass(frozen=True)
@@ -137,6 +183,17 @@ class WorkerEnd:
 
         return bool(ray.get(self.host.tell.remote(self.slot, self.launch, number, dict(message))))
 
+    def arrived(self) -> None:
+        """Say who this worker is; returns when the host knows."""
+        import ray
+
+        me = ray.get_runtime_context().current_actor
+        ray.get(self.host.arrived.remote(self.slot, self.launch, me))
+
+    def alive(self) -> None:
+        """Give a sign of life, which nobody waits for."""
+        self.host.alive.remote(self.slot, self.launch)
+
 
 @dataclass(frozen=True)
 class TrialEnd:
@@ -145,13 +202,12 @@ class TrialEnd:
     host: Any
     slot: int
     seat: int = 0
-    max_failures: int = 1
 
     def run(self, job: Job) -> Iterator[Message]:
         """Submit a trial and give what its workers tell, its end last.
 
-        A host that dies is started again by Ray; the trial is submitted anew then, at most `max_failures` times, and
-        goes on from its newest checkpoint.
+        A host that dies is started again by Ray; the trial is submitted anew then, and goes on from its newest
+        checkpoint, with all its failures so far.
 
         Raises:
             RayActorError: the host is gone for good.
@@ -159,17 +215,24 @@ class TrialEnd:
         import ray
         from ray.exceptions import RayActorError
 
-        failures, after, submitted = 0, 0, False
+        causes: list[str] = []
+        deaths = tries = after = 0
+        submitted = False
         while True:
             try:
                 if not submitted:
-                    ray.get(self.host.submit.remote(self.slot, self.seat, job))
-                    submitted, after = True, 0
+                    ray.get(self.host.submit.remote(self.slot, self.seat, {**job, "causes": causes}))
+                    submitted, after, tries = True, 0, 0
                 news = ray.get(self.host.news.remote(self.slot, job["number"], after))
             except RayActorError:
-                failures += 1
-                if failures > self.max_failures:
+                deaths += submitted  # one that is still starting is the same death
+                tries += 1
+                if deaths > MOST_BLAMELESS or tries > _STARTING:
                     raise
+                if submitted:
+                    causes.append("host died")
+                    reason = "the process that holds its slot died"
+                    yield {"faults": [{"cause": "host died", "reason": reason, "key": secrets.token_hex(4)}]}
                 submitted = False
                 time.sleep(1.0)
                 continue
@@ -177,6 +240,7 @@ class TrialEnd:
                 submitted = False
                 continue
             for message in news:
+                causes += [fault["cause"] for fault in message.get("faults", ())]
                 yield message
                 if "state" in message:
                     return
@@ -194,6 +258,7 @@ class Slots:
         max_failures: see `Slot`.
         environment: see `SlotHost`.
         seats: of each slot.
+        hang: see `Slot`.
     """
 
     shape: TrialShape
@@ -202,6 +267,7 @@ class Slots:
     max_failures: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
     seats: int = 1
+    hang: float | None = None
     _hosts: list[Any] = field(default_factory=list)
     _ends: list[TrialEnd] = field(default_factory=list)
 
@@ -209,22 +275,23 @@ class Slots:
         """Have seats for at least so many trials, whose workers start now; gives the first `count` of all."""
         import ray
         from ray._private.worker import get_dashboard_url
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         dashboard = bool(get_dashboard_url())  # a worker of a cluster without one is told a URL all the same
-        spread = len(self._ends) + PER_HOST < count  # over the nodes of a cluster, where there are many
+        # Where the search is: other nodes come and go, and a host that goes takes eight trials' workers with it.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         while (missing := count - len(self._ends)) > 0:
             slots = min(-(-missing // self.seats), PER_HOST)
             waiting = slots * (self.shape.workers + 3 * self.seats)  # calls that wait in the host
             options = {"max_restarts": -1, "max_concurrency": waiting + 4}
-            strategy = "SPREAD" if spread else "DEFAULT"
-            host = ray.remote(SlotHost).options(num_cpus=0, scheduling_strategy=strategy, **options).remote(
-                slots, f"{time.strftime('%Y%m%d-%H%M%S')}-{len(self._hosts)}", self.folder, self.shape,
+            name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}-{len(self._hosts)}"
+            host = ray.remote(SlotHost).options(num_cpus=0, scheduling_strategy=here, **options).remote(
+                slots, name, self.folder, self.shape,
                 tuple(self.imports), self.max_failures, dict(self.environment), self.seats, dashboard,
+                self.hang,
             )  # fmt: skip
             self._hosts.append(host)
-            self._ends += [
-                TrialEnd(host, k, seat, self.max_failures) for k in range(slots) for seat in range(self.seats)
-            ]
+            self._ends += [TrialEnd(host, k, seat) for k in range(slots) for seat in range(self.seats)]
         return self._ends[:count]
 
     def close(self, seconds: float = 20.0) -> None:
@@ -236,15 +303,3 @@ class Slots:
         for host in self._hosts:
             ray.kill(host)
         self._hosts, self._ends = [], []
-
-
-def root_cause(error: BaseException) -> str:
-    """The innermost message of an error that came through Ray's layers, as one sentence."""
-    failures = getattr(error, "worker_failures", None)
-    if failures:
-        return root_cause(next(iter(failures.values())))
-    for inner in (getattr(error, "cause", None), error.__cause__):
-        if isinstance(inner, BaseException):
-            return root_cause(inner)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"

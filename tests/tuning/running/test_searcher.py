@@ -21,6 +21,9 @@ class Witness:
     def rung_scored(self, trial, rung):
         self.events.append(("rung", trial.number, rung.rung))
 
+    def trial_survived(self, trial, fault):
+        self.events.append(("survived", trial.number, fault.cause, fault.images_seen))
+
     def trial_ended(self, trial):
         self.events.append(("ended", trial.number, trial.state))
 

@@ -10,6 +10,10 @@ from ambient_ray.tuning.running.slot import Slot
 JOB, OTHER = {"number": 7}, {"number": 8}
 
 
+def plain(error):
+    return "error", str(error)
+
+
 def until(condition, seconds=10.0):
     deadline = time.monotonic() + seconds
     while not condition():
@@ -45,7 +49,9 @@ def workers():
 
 @pytest.fixture
 def slot(workers):
-    slot = Slot(workers.run, max_failures=1, reason=lambda error: f"because {error}", first_launch=100)
+    slot = Slot(
+        workers.run, max_failures=1, explain=lambda error: ("worker died", f"because {error}"), first_launch=100
+    )
     until(lambda: workers.launches == [100])
     yield slot
     threading.Thread(target=slot.close, args=(5,)).start()
@@ -105,9 +111,10 @@ def test_a_trial_survives_its_workers_once_and_then_fails_with_their_reason(slot
     workers.end(100, RuntimeError("killed"))
     until(lambda: workers.launches == [100, 101])
     assert slot.next(101, 0) == ("jobs", [JOB])
-    assert slot.news(7, 1, seconds=0) == []
+    survived = {"faults": [{"cause": "worker died", "reason": "because killed", "key": "100"}]}
+    assert slot.news(7, 1, seconds=0) == [survived]
     workers.end(101, RuntimeError("killed again"))
-    assert slot.news(7, 1) == [{"state": "failed", "reason": "because killed again"}]
+    assert slot.news(7, 2) == [{"state": "failed", "reason": "because killed again", "cause": "worker died"}]
     until(lambda: workers.launches == [100, 101, 102])
     slot.submit(0, OTHER)  # and the slot lives
     assert slot.next(102, 0) == ("jobs", [OTHER])
@@ -130,7 +137,7 @@ def test_replaced_workers_are_sent_home_and_not_heard(slot, workers):
     until(lambda: workers.launches == [100, 101])
     assert not slot.tell(100, 7, {"state": "finished"})
     assert slot.next(100, 1) == ("end", [])
-    assert slot.news(7, 0, seconds=0) == []
+    assert [list(message) for message in slot.news(7, 0, seconds=0)] == [["faults"]]
 
 
 def test_a_trial_that_another_has_followed_is_not_wanted(slot):
@@ -153,14 +160,14 @@ def test_an_ended_trial_stays_as_it_ended(slot, workers):
 
 
 def test_workers_that_cannot_even_start_fail_the_trials_and_do_not_loop(workers):
-    slot = Slot(workers.run, max_failures=5, reason=str)
+    slot = Slot(workers.run, max_failures=5, explain=plain)
     slot.submit(0, JOB)
     for launch in (0, 1, 2):
         until(lambda launch=launch: workers.launches[-1:] == [launch])
         workers.end(launch, ImportError("no torch"))
-    assert slot.news(7, 0) == [{"state": "failed", "reason": "no torch"}]
+    assert slot.news(7, 0) == [{"state": "failed", "reason": "no torch", "cause": "error"}]
     slot.submit(0, OTHER)
-    assert slot.news(8, 0) == [{"state": "failed", "reason": "no torch"}]
+    assert slot.news(8, 0) == [{"state": "failed", "reason": "no torch", "cause": "error"}]
     time.sleep(0.05)
     assert workers.launches == [0, 1, 2]
 
@@ -189,7 +196,7 @@ def test_closing_sends_the_workers_home(slot, workers):
 def bench(workers, monkeypatch):
     """A slot of three seats, whose trials are given together."""
     monkeypatch.setattr("ambient_ray.tuning.running.slot.GATHER", 0.05)
-    bench = Slot(workers.run, max_failures=1, reason=str, seats=3)
+    bench = Slot(workers.run, max_failures=1, explain=plain, seats=3)
     until(lambda: workers.launches == [0])
     yield bench
     threading.Thread(target=bench.close, args=(5,)).start()
@@ -235,5 +242,6 @@ def test_a_pack_whose_workers_die_is_given_again_without_those_that_had_ended(be
     until(lambda: workers.launches == [0, 1])
     assert bench.next(1, 0, seconds=5) == ("jobs", jobs(1, 3))
     workers.end(1, RuntimeError("again"))
-    assert bench.news(1, 0) == bench.news(3, 0) == [{"state": "failed", "reason": "again"}]
+    end = {"state": "failed", "reason": "again", "cause": "error"}
+    assert bench.news(1, 1) == bench.news(3, 1) == [end]
     assert bench.news(2, 0) == [{"state": "stopped"}]
