@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,16 @@ class WaitingError(UserError):
 
 @dataclass
 class Waiting:
-    """An event that waits. event: None until it is read from its entry in the spool; at: when it happened."""
+    """An event that waits.
+
+    event: None until it is read from its entry in the spool; at: when it happened; since: the moment from which it has
+    waited, on a clock that nobody sets.
+    """
 
     event: Any
     at: float
     entry: Path | None = None
+    since: float = field(default_factory=time.monotonic)
 
 
 class Backlog:
@@ -244,7 +249,7 @@ class Backlog:
     def promise_later(self, patience: float, text: str) -> None:
         """Nobody waits longer than `patience` seconds for an event's promise: it raises WaitingError(text)."""
         with self._changed:
-            late = [waiting for waiting in self._queue if time.time() - waiting.at >= patience]
+            late = [waiting for waiting in self._queue if time.monotonic() - waiting.since >= patience]
         for waiting in late:
             where = f"waits in {self.folder} and is made by the next command of this study that reaches it"
             fail(waiting.event, WaitingError(f"{text} {where if waiting.entry else 'is made if it answers in time'}"))

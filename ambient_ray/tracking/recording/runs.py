@@ -341,7 +341,9 @@ class StudyRuns:
         if self.at and now - self.at > _LATE:
             return
         at, step = int(now * 1000), int(now - self._began)
-        load = [Metric(f"{SYSTEM}{key}", value, at, step) for key, value in self._load.metrics(now).items()]
+        load = [
+            Metric(f"{SYSTEM}{key}", value, at, step) for key, value in self._load.metrics(time.monotonic()).items()
+        ]
         if load:
             self.client.log_batch(self.run_id, metrics=load)
 

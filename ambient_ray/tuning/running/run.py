@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from .searcher import Listener
 
 # Ray reads these when it is imported; the user's own settings win. (Reasons: Tune's result loggers and its
-# Ctrl-C handler would do our work a second time; starvation must show, but a busy machine is not starved.)
+# Ctrl-C handler would do our work a second time, and a dead driver is told in a sentence of ours; starvation must show,
+# but a busy machine is not starved.)
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
@@ -31,6 +32,7 @@ ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
 }
 
