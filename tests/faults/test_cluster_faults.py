@@ -120,3 +120,22 @@ def test_scores_are_an_undisturbed_searchs(hurt, long, tmp_path, count):
     expected, found = scores_of(tmp_path), scores_of(hurt["folder"])
     assert found == expected
     count("cluster faults", scores_equal=len(found))
+
+
+def test_a_rank_that_hangs_halts_the_other_and_both_are_replaced(long, tmp_path, count):
+    """Whichever rank computes first takes the fault; the other waits for it in a collective, and gives no sign."""
+    if not long:
+        pytest.skip("the long form has a trial of two workers; the short one's hang is a single worker's")
+    pair = Frail(
+        tmp_path, space(1), "trials=1", "trial.workers=2", "trial.hang_minutes=1", "trial.rungs=[640,1920,3200]"
+    )
+    try:
+        before = pair.until("rung 1/3")
+        pair.plant("hang")
+        pair.until("it hung: no sign of life.*taken up from", after=before)
+    finally:
+        code = pair.end(600)
+    assert code == 0, pair.text
+    (trial,) = study_of(tmp_path).trials()
+    assert trial.state == "finished" and [fault.cause for fault in trial.faults] == ["hang"]
+    count("cluster faults", ranks_replaced=2)

@@ -9,6 +9,7 @@ as often as `max_failures` allows. Where small trials are packed a slot has seve
 runs; `TrialEnd` and `WorkerEnd` are what a trial's driver and a worker see of one.
 """
 
+import logging
 import os
 import secrets
 import threading
@@ -21,6 +22,8 @@ from ..faults import MOST_BLAMELESS
 from .causes import explained
 from .shape import TrialShape
 from .slot import Job, Message, Slot
+
+_log = logging.getLogger(__name__)
 
 # Slots of one host process. Each has a thread that waits for its Train run and a few calls that wait for news.
 PER_HOST = 8
@@ -124,7 +127,10 @@ class SlotHost:
         while True:
             time.sleep(_LOOK)
             for slot in self._slots:
-                slot.look()
+                try:
+                    slot.look()
+                except Exception:  # Ray is away for a moment: whoever hangs is still there at the next look
+                    _log.warning("a worker that hangs could not be killed", exc_info=True)
 
     def _train(self, slot: int, launch: int) -> None:
         """One Ray Train run: workers that serve a slot until it closes, or until one of them fails."""
