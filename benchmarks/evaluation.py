@@ -165,6 +165,10 @@ class Keep:
         self.rungs.append(result)
         return True
 
+    def leaving(self):
+        """Nobody has to leave."""
+        return False
+
 
 def share():
     """Sampling and scoring over training, in seconds, of a rung of the default search."""

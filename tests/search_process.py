@@ -33,7 +33,7 @@ def environment():
     return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
 
 
-def start(folder, *overrides, module="search", space=SPACE, program=None):
+def start(folder, *overrides, module="search", variables=None, space=SPACE, program=None):
     """`program`: what Python runs instead of the module."""
     (folder / "spaces").mkdir(exist_ok=True)
     (folder / "spaces" / "story.yaml").write_text(space)
@@ -44,7 +44,7 @@ def start(folder, *overrides, module="search", space=SPACE, program=None):
     return subprocess.Popen(
         command,
         cwd=folder,
-        env=environment(),
+        env=environment() | (variables or {}),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -66,6 +66,15 @@ def until(process, text, seconds=240):
     pytest.fail(f"ended without {text!r}:\n{''.join(lines)}")
 
 
+def there(find, seconds=240):
+    """What `find` finds, once it is there."""
+    deadline = time.monotonic() + seconds
+    while not (found := find()):
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.05)
+    return found
+
+
 def run(folder, *overrides, module="search", seconds=400):
     process = start(folder, *overrides, module=module)
     try:
@@ -75,9 +84,21 @@ def run(folder, *overrides, module="search", seconds=400):
     return process.returncode, out
 
 
+def workers_under(process):
+    """The Ray Train workers that live among a process's descendants."""
+
+    def works(descendant):
+        try:
+            return "RayTrainWorker" in "".join(descendant.cmdline())
+        except psutil.NoSuchProcess:  # gone since it was listed, or a zombie
+            return False
+
+    return [child for child in psutil.Process(process).children(recursive=True) if works(child)]
+
+
 def kill_workers(search):
     """SIGKILL to every Ray Train worker under a search's process; how many there were."""
-    workers = [p for p in psutil.Process(search).children(recursive=True) if "RayTrainWorker" in "".join(p.cmdline())]
+    workers = workers_under(search)
     for worker in workers:
         worker.kill()
     return len(workers)

@@ -27,6 +27,10 @@ class RungPolicyError(UserError):
     """A rung is to be judged by a score that nobody computes."""
 
 
+class WorkersError(UserError):
+    """More workers than a batch has images."""
+
+
 def lock_study(folder: Path) -> IO[str]:
     """Take the study for this process. The system gives it back when the process ends, however it ends.
 
@@ -64,6 +68,16 @@ def check_space_values(settings: TrainSettings, space: Space) -> None:
     """The baselines and the corners of the space must be settings that can be trained."""
     for own in corners(space):
         settings.overlaid(own)
+
+
+def check_shares(settings: TrainSettings, space: Space, workers: int) -> None:
+    """A batch that cannot be shared by a trial's workers stops the search here and not every trial of it."""
+    smallest = min(settings.overlaid(corner).batch_size for corner in [{}, *corners(space)])
+    if smallest < workers:
+        raise WorkersError(
+            f"trial.workers={workers}, but a batch of {smallest} images gives work to {smallest} of them;"
+            " lower trial.workers or raise training.batch_size"
+        )
 
 
 def check_space_data(settings: TrainSettings, space: Space, subsets: Split) -> None:

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ambient_ray.errors import UserError
 
-from .exits import guarded
+from .exits import guarded, terminate_as_interrupt
 
 CONF = "ambient_ray.conf"
 
@@ -38,6 +38,7 @@ def run_command(config_name: str, task: Callable[[dict[str, Any]], int]) -> None
     """
 
     sys.unraisablehook = interrupt_again
+    terminate_as_interrupt()
 
     def job(config: DictConfig) -> None:
         sys.exit(guarded(lambda: task(resolve(config))))

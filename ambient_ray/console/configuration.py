@@ -75,7 +75,7 @@ class EvaluationConfig(_Section):
 class TrialConfig(_Section):
     """The shape of a trial and how long it runs."""
 
-    workers: int = Field(1, ge=1)
+    workers: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = 1
     cpus_per_worker: float = Field(1, gt=0)
     gpus_per_worker: float = Field(0, ge=0)
     rungs: list[int] = Field(min_length=1)
@@ -83,9 +83,28 @@ class TrialConfig(_Section):
     within: Literal["crowding", "epsilon_net"] = "crowding"
     rung_values: list[list[str]] | None = None
     max_concurrent: int | None = Field(None, ge=1)
+    wait_for_nodes_minutes: float = Field(10, ge=0)
     max_failures: int = Field(1, ge=0)
     hang_minutes: float | None = Field(10.0, gt=0)
     pack: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _one_or_two(cls, workers: Any) -> Any:
+        whole = [workers] if not isinstance(workers, (list, tuple)) else list(workers)
+        if len(whole) > 2 or not whole or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in whole):
+            raise ValueError("must be a whole number of 1 or more, or [fewest, most] of them")
+        return workers
+
+    @property
+    def fewest_workers(self) -> int:
+        """Workers of a trial at the least."""
+        return self.workers if isinstance(self.workers, int) else self.workers[0]
+
+    @property
+    def most_workers(self) -> int:
+        """Workers of a trial at the most."""
+        return self.workers if isinstance(self.workers, int) else self.workers[1]
 
     @field_validator("rungs")
     @classmethod

@@ -25,6 +25,7 @@ from .automatic import compiles, network, packing, precision
 from .checks import (
     check_network,
     check_scores,
+    check_shares,
     check_space_data,
     check_space_values,
     lock_study,
@@ -118,7 +119,8 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
             configured={**settings.to_dict(), **{key: settings.backbone.get(key) for key in NETWORK_SETTINGS}},
         )
     check_space_values(settings, space)
-    shape = TrialShape(config.trial.workers, config.trial.cpus_per_worker, config.trial.gpus_per_worker)
+    shape = _shape(config)
+    check_shares(settings, space, shape.most_workers)
     if not (config.address or os.environ.get("RAY_ADDRESS")):
         shape.concurrency([this_node()])
     sampler = choose_sampler(config.sampler, space)
@@ -278,6 +280,11 @@ def _identity(
         f"evaluation.{key}": value for key, value in settings.to_dict().items() if key in {"samples", "sample_steps"}
     }
     return flat
+
+
+def _shape(config: Configuration) -> TrialShape:
+    trial = config.trial
+    return TrialShape(trial.fewest_workers, trial.cpus_per_worker, trial.gpus_per_worker, trial.most_workers)
 
 
 def bank_for(prepared: Prepared) -> Any:

@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ from torch import Tensor
 
 from ambient_ray.errors import UserError
 
+from .meter import Sums
 from .settings import FREE_ON_RESUME, TrainSettings
 from .state import TrainState
-from .trial import RungResult
+from .trial import RungResult, checkpoint_name
 
 FORMAT = 1
 MODEL, TRAIN_STATE, SAMPLES, DESCRIPTION = (
@@ -44,8 +45,19 @@ class CheckpointMismatchError(UserError):
 
 
 @dataclass(frozen=True)
+class Pause:
+    """What a run between two rungs holds besides its weights: the meter, and the seconds since the last rung."""
+
+    meter: Sums
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint's JSON says: settings, progress, the image facts, and every rung's result so far."""
+    """What a checkpoint's JSON says: settings, progress, the image facts, and every rung's result so far.
+
+    rung: the last one that was scored, -1 before the first. pause: of one that was written between rungs, else None.
+    """
 
     folder: Path
     settings: TrainSettings
@@ -54,6 +66,7 @@ class Checkpoint:
     sigma_data: float
     content_hash: str
     history: tuple[RungResult, ...]
+    pause: Pause | None = None
 
 
 def save_checkpoint(
@@ -62,12 +75,14 @@ def save_checkpoint(
     history: tuple[RungResult, ...],
     *,
     content_hash: str,
-    arrays: Mapping[str, npt.NDArray[Any]],
+    arrays: Mapping[str, npt.NDArray[Any]] | None = None,
+    pause: Pause | None = None,
 ) -> Path:
-    """Write a checkpoint for the rung of history[-1] and return its folder.
+    """Write a checkpoint for the rung of history[-1], or between rungs (`pause`), and return its folder.
 
     It is written beside its place, synced, and renamed, so a kill at any moment leaves either none or a whole
-    one. arrays: the samples (`samples`, uint8 [n,H,W,C]) and what belongs to them, for samples.npz.
+    one. arrays: the samples (`samples`, uint8 [n,H,W,C]) and what belongs to them, for samples.npz; between
+    rungs there are none.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.parent / f".{folder.name}.partial"
@@ -76,10 +91,13 @@ def save_checkpoint(
     # As bytes: safetensors' own writer makes files that only their owner may read.
     (partial / MODEL).write_bytes(save(_clone(state.ema.model.backbone.state_dict())))
     (partial / TRAIN_STATE).write_bytes(save(_train_tensors(state)))
-    with (partial / SAMPLES).open("wb") as file:
-        np.savez(file, allow_pickle=False, **dict(arrays))
-    files = {name: _fingerprint(partial / name) for name in (MODEL, TRAIN_STATE, SAMPLES)}
+    if arrays is not None:
+        with (partial / SAMPLES).open("wb") as file:
+            np.savez(file, allow_pickle=False, **dict(arrays))
+    files = {path.name: _fingerprint(path) for path in sorted(partial.iterdir())}
     description = _describe(state, history, content_hash) | {"files": files}
+    if pause is not None:
+        description["pause"] = {"sums": pause.meter.ranks, "steps": pause.meter.steps, "seconds": pause.seconds}
     (partial / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     for path in (*partial.iterdir(), partial):
         _sync(path)
@@ -104,8 +122,13 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             _verify(folder / name, expected)
         if stored["format"] != FORMAT:
             raise DamagedCheckpointError(f"{path} has format {stored['format']}, this version reads format {FORMAT}")
+        kept = stored.get("pause")
+        pause = None if kept is None else Pause(_sums(kept), float(kept["seconds"]))
         history = [RungResult.from_dict(entry) for entry in stored["history"]]
-        last = RungResult.from_dict(stored["history"][-1], folder)
+        if history or pause is None:  # a rung's is this folder itself, the one before a pause lies beside it
+            last = history.pop()
+            place = folder if pause is None else folder.parent / checkpoint_name(last.rung, last.images_seen)
+            history.append(replace(last, checkpoint=place))
         return Checkpoint(
             folder=folder,
             settings=TrainSettings.from_dict(stored["settings"]),
@@ -113,7 +136,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             rung=int(stored["rung"]),
             sigma_data=float(stored["sigma_data"]),
             content_hash=str(stored["content_hash"]),
-            history=(*history[:-1], last),
+            history=tuple(history),
+            pause=pause,
         )
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise DamagedCheckpointError(f"{path} lacks or garbles a key ({error!r})") from error
@@ -155,6 +179,11 @@ def check_continues(checkpoint: Checkpoint, settings: TrainSettings, content_has
     if checkpoint.content_hash != content_hash:
         raise CheckpointMismatchError(f"{checkpoint.folder} was trained on other images than this trial's")
     rung, rungs = checkpoint.rung, settings.rungs
+    if checkpoint.pause is not None and rungs[rung + 1 : rung + 2] != checkpoint.settings.rungs[rung + 1 : rung + 2]:
+        raise CheckpointMismatchError(
+            f"{checkpoint.folder} was on the way to rung {rung + 1} of {list(checkpoint.settings.rungs)}, which this "
+            f"trial's rungs {list(rungs)} do not have"
+        )
     if rung >= len(rungs) or rungs[: rung + 1] != checkpoint.settings.rungs[: rung + 1]:
         raise CheckpointMismatchError(
             f"{checkpoint.folder} stands at rung {rung} of {list(checkpoint.settings.rungs)}, which "
@@ -163,7 +192,7 @@ def check_continues(checkpoint: Checkpoint, settings: TrainSettings, content_has
 
 
 def _describe(state: TrainState, history: tuple[RungResult, ...], content_hash: str) -> dict[str, Any]:
-    last = history[-1]
+    last = history[-1] if history else RungResult(-1, 0, {}, {}, None, 0.0)
     return {
         "format": FORMAT,
         "settings": state.settings.to_dict(),
@@ -188,6 +217,10 @@ def _describe(state: TrainState, history: tuple[RungResult, ...], content_hash: 
             "python": platform.python_version(),
         },
     }
+
+
+def _sums(kept: Mapping[str, Any]) -> Sums:
+    return Sums(tuple((float(loss), float(norm)) for loss, norm in kept["sums"]), int(kept["steps"]))
 
 
 def _train_tensors(state: TrainState) -> dict[str, Tensor]:

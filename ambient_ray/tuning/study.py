@@ -11,6 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ambient_ray.errors import UserError
+from ambient_ray.redaction import redacted
 
 from .faults import Fault
 from .proposer import Proposal, Proposer
@@ -97,10 +98,12 @@ class Study:
             )
         except Exception as error:
             first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise StudyStorageError(f"the study's storage {storage} cannot be opened: {first_line}") from error
+            raise StudyStorageError(
+                redacted(f"the study's storage {storage} cannot be opened: {first_line}")
+            ) from error
         frozen: list[FrozenTrial] = self._study.get_trials(deepcopy=False)
         self._ids = {trial.number: trial._trial_id for trial in frozen}
-        self._records = {trial.number: _record(trial) for trial in frozen}
+        self._records = {trial.number: record_of(trial) for trial in frozen}
         self._attrs: dict[str, Any] = dict(self._study.user_attrs)
         self._proposer = proposer if proposer is not None else Proposer(lambda seed: None)
         if "uid" not in self._attrs:
@@ -124,6 +127,10 @@ class Study:
     def searched(self, seconds: float) -> None:
         """Remember for how long the study has been searched in all."""
         self._remember("seconds", seconds)
+
+    def show_live(self, state: Mapping[str, Any]) -> None:
+        """Leave word of the process that searches it, for whoever reads this storage (`read_study`)."""
+        self._study.set_user_attr("live", dict(state))
 
     def _remember(self, key: str, value: Any) -> None:
         self._study.set_user_attr(key, value)
@@ -219,7 +226,7 @@ class Study:
             user_attrs=attrs,
         )
         trial_id = self._storage.create_new_trial(self._study._study_id, template_trial=frozen)
-        record = _record(self._storage.get_trial(trial_id))
+        record = record_of(self._storage.get_trial(trial_id))
         self._ids[record.number], self._records[record.number] = trial_id, record
         return record
 
@@ -305,7 +312,8 @@ class Study:
         return Landscape.of(self.trials(), self.objectives, self.reference)
 
 
-def _record(trial: FrozenTrial) -> TrialRecord:
+def record_of(trial: FrozenTrial) -> TrialRecord:
+    """A trial as it stands in Optuna's storage."""
     attrs = {**trial.user_attrs, **trial.user_attrs.get("end", {})}  # older studies have its entries one by one
     state = cast(State, "running" if not trial.state.is_finished() else attrs.get("outcome", "failed"))
     rungs = [RungRecord(**attrs[key]) for key in attrs if key.startswith(_RUNG)]

@@ -67,7 +67,7 @@ class Frail:
     def text(self) -> str:
         return "\n".join(self.lines)
 
-    def until(self, pattern: str, *, after: int = 0, seconds: float = 180.0) -> int:
+    def until(self, pattern: str, *, after: int = 0, seconds: float = 600.0) -> int:
         """Wait for a line that matches, beyond the first `after`; how many lines there are up to it."""
         deadline = time.monotonic() + seconds
         while True:
@@ -102,7 +102,7 @@ class Frail:
             assert found, f"no process is called {name}"
             found[which % len(found)].kill()
             try:
-                self.until(sign, after=before, seconds=30)
+                self.until(sign, after=before, seconds=60)
                 return attempt
             except AssertionError:
                 if attempt == tries or self.process.poll() is not None:

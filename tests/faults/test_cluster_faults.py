@@ -14,7 +14,7 @@ from ambient_ray.tuning.faults import counted
 from ambient_ray.tuning.records import Objectives
 from ambient_ray.tuning.study import Study
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 
 def space(ambient):

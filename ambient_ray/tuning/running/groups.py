@@ -52,14 +52,14 @@ def free_groups(slot: str) -> int:
 
     One that its controller has freed itself is among those noted, and not counted: freeing it again does nothing.
     """
-    from ray._raylet import PlacementGroupID
+    import ray
     from ray.experimental.internal_kv import _internal_kv_del
     from ray.util import placement_group_table, remove_placement_group
     from ray.util.placement_group import PlacementGroup
 
     freed = 0
     for name in noted(slot):
-        group = PlacementGroup(PlacementGroupID(bytes.fromhex(name)))
+        group = PlacementGroup(ray.PlacementGroupID(bytes.fromhex(name)))
         if placement_group_table(group).get("state") in ("CREATED", "PENDING", "PREPARED", "RESCHEDULING"):
             remove_placement_group(group)
             freed += 1

@@ -18,6 +18,7 @@ from ..opening import SpaceExhaustedError
 from ..records import RungRecord, TrialRecord
 from ..space import Space
 from ..study import Study
+from .roster import Roster
 
 _REMEMBERED_EVERY = 10.0  # seconds
 
@@ -27,6 +28,9 @@ class Listener(Protocol):
 
     def trial_started(self, trial: TrialRecord, resumed: bool) -> None:
         """A trial is handed to Tune: a new one, or one that a dead search left."""
+
+    def trial_told(self, trial: TrialRecord, told: Mapping[str, Any]) -> None:
+        """What its workers tell besides rungs and its end: place (where one runs), judged (an answer), saved."""
 
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
         """A rung's scores are in the study."""
@@ -48,7 +52,7 @@ class StudySearcher(Searcher):
         rungs: training length at each rung, in images.
         waiting: trials that were begun, by a dead search or as replicas: taken up before new ones are asked for.
         listeners: who is told.
-        slots: where trials run, one each (`TrialEnd`); there are as many as trials at once.
+        slots: where trials run, one each (`TrialEnd`): as many as trials at once, or a roster of them that changes.
         spent: says why no new trial is to be begun, or "" while one may; asked with the seconds that the study has been
             searched. Default: new ones for ever, so that Tune's own bound holds.
     """
@@ -61,13 +65,13 @@ class StudySearcher(Searcher):
         rungs: Sequence[int],
         waiting: Sequence[TrialRecord] = (),
         listeners: Sequence[Listener] = (),
-        slots: Sequence[Any] = (),
+        slots: Sequence[Any] | Roster = (),
         spent: Callable[[float], str] = lambda seconds: "",
     ) -> None:
         super().__init__()
         self._study, self._space, self._rungs = study, space, tuple(rungs)
         self._shared, self._waiting, self._listeners = shared, list(waiting), tuple(listeners)
-        self._spent, self._free = spent, list(slots)
+        self._spent, self._free = spent, slots if isinstance(slots, Roster) else Roster(slots)
         self._slots: dict[str, Any] = {}
         self._numbers: dict[str, int] = {}
         self._searched_before, self._began = study.seconds, time.monotonic()
@@ -75,8 +79,16 @@ class StudySearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's configuration, as its driver takes it; FINISHED when there is none, None without a slot."""
-        if not self._free:
+        slot = self._free.take()
+        if slot is None:
             return None
+        config = self._next(trial_id, slot)
+        if not isinstance(config, dict):
+            self._free.give(slot)
+        return config
+
+    def _next(self, trial_id: str, slot: Any) -> dict[str, Any] | str:
+        """The next trial's configuration in this slot, or FINISHED."""
         resumed = bool(self._waiting)
         if resumed:
             trial = self._waiting.pop(0)
@@ -90,7 +102,7 @@ class StudySearcher(Searcher):
             except SpaceExhaustedError as error:
                 self.ended_because = str(error)
                 return str(Searcher.FINISHED)
-        self._numbers[trial_id], self._slots[trial_id] = trial.number, self._free.pop(0)
+        self._numbers[trial_id], self._slots[trial_id] = trial.number, slot
         for listener in self._listeners:
             listener.trial_started(trial, resumed)
         return {
@@ -98,7 +110,7 @@ class StudySearcher(Searcher):
             "arm": trial.arm if trial.replica_of is None else "replica",
             "replica_of": trial.replica_of,
             "settings": dict(trial.settings),
-            "slot": self._slots[trial_id],
+            "slot": slot,
             "shared": self._shared,
         }
 
@@ -115,6 +127,9 @@ class StudySearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """A rung, or the end of a trial."""
         number = self._numbers[trial_id]
+        for told in result.get("told", ()):  # a list: Tune flattens dicts
+            for listener in self._listeners:
+                listener.trial_told(self._study.trial(number), told)
         for rung in result.get("rungs", ()):
             record = replace(RungRecord(**rung), at=time.time())
             if record.rung not in [r.rung for r in self._study.trial(number).rungs]:
@@ -128,7 +143,7 @@ class StudySearcher(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tune has seen the last of a trial. One that never said how it ended has failed."""
         number = self._numbers.pop(trial_id)
-        self._free.append(self._slots.pop(trial_id))
+        self._free.give(self._slots.pop(trial_id))
         if self._study.trial(number).state == "running":
             reason = "its driver ended without a word; see Ray's logs" if error else "it ended without reporting how"
             self._end(number, {"state": "failed", "reason": reason, "cause": "driver died"})

@@ -47,6 +47,8 @@ class Slot:
         explain: the cause (`faults.Cause`) of an error that `run` raised, and one clause about it.
         first_launch: what the first launch is called; larger than any that workers still alive may belong to.
         seats: how many trials its workers take at once.
+        preempted: whether an error that `run` raised says that a node was taken away; no trial is to blame then.
+        misfits: whether workers should be started anew, as more or fewer of them: asked before they get a trial.
         hang: seconds without a sign of life after which workers that have a trial are killed; None: never.
         kill: ends the workers of a launch, which `run` then raises for.
         clock: seconds that no change of the wall clock moves.
@@ -59,11 +61,14 @@ class Slot:
         explain: Callable[[BaseException], tuple[str, str]],
         first_launch: int = 0,
         seats: int = 1,
+        preempted: Callable[[BaseException], bool] = lambda error: False,
+        misfits: Callable[[], bool] = lambda: False,
         hang: float | None = None,
         kill: Callable[[int], None] = lambda launch: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._run, self._max_failures, self._explain = run, max_failures, explain
+        self._preempted, self._misfits = preempted, misfits
         self._hang, self._kill, self._clock = hang, kill, clock
         self._sign = self._looked = clock()
         self._hung = ""
@@ -72,7 +77,7 @@ class Slot:
         self._submitted = 0.0
         self._launch = first_launch - 1
         self._given: list[list[Job]] = []  # to the workers of this launch, in order
-        self._asked = self._closed = False
+        self._asked = self._closed = self._leaving = False
         self._broken: tuple[str, str] | None = None
         self._thread = threading.Thread(target=self._keep_running, name="slot", daemon=True)
         self._thread.start()
@@ -117,13 +122,16 @@ class Slot:
         deadline = time.monotonic() + seconds
         with self._changed:
             while True:
-                if self._closed or launch != self._launch:
+                if self._closed or launch != self._launch or (self._leaving and len(self._given) <= index):
                     return "end", []
                 self._asked = True
                 now = time.monotonic()
                 waiting = [held for held in self._seats if held is not None and not held.taken and not held.ended]
                 gathered = self._submitted + GATHER
                 if len(self._given) == index and waiting and (len(waiting) == len(self._seats) or now >= gathered):
+                    if self._misfits():
+                        self._leave()
+                        continue
                     self._given.append([held.job for held in waiting])
                     for held in waiting:
                         held.taken = True
@@ -173,12 +181,36 @@ class Slot:
             self._sign, launch = now, self._launch  # should they outlive this, they are killed again
         self._kill(launch)
 
+    @property
+    def served(self) -> bool:
+        """Whether workers are there that have asked for a trial."""
+        return self._asked
+
+    def leave(self, launch: int) -> None:
+        """The workers of a launch have to leave: what they train is for others, and that is no failure of it."""
+        with self._changed:
+            if launch == self._launch:
+                self._leave()
+
+    def leaving(self, launch: int, seconds: float = POLL) -> bool:
+        """Whether the workers of a launch have to leave; waits for it for so many seconds."""
+
+        def said() -> bool:
+            return self._leaving or self._closed or launch != self._launch
+
+        with self._changed:
+            return self._changed.wait_for(said, seconds)
+
     def close(self, seconds: float) -> None:
         """Send the workers home and wait for them, at most so long."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self._thread.join(seconds)
+
+    def _leave(self) -> None:
+        self._leaving = True
+        self._changed.notify_all()
 
     def _held(self, number: int) -> _Held | None:
         return next((held for held in self._seats if held is not None and held.job["number"] == number), None)
@@ -190,30 +222,34 @@ class Slot:
                 if self._closed:
                     return
                 self._launch += 1
-                self._given, self._asked, self._hung = [], False, ""
+                self._given, self._asked, self._leaving, self._hung = [], False, False, ""
+            preempted = False
             try:
                 self._run(self._launch)
                 cause, reason = "worker died", "its workers ended without a word"
             except Exception as error:  # whatever ended the workers is the trials' end at the worst, not the slot's
-                cause, reason = self._explain(error)
+                (cause, reason), preempted = self._explain(error), self._preempted(error)
             with self._changed:
-                stillborn = 0 if self._asked else stillborn + 1
+                blameless = self._leaving or preempted
+                stillborn = 0 if self._asked or blameless else stillborn + 1
+                self._asked = False
                 if stillborn >= _STILLBORN:
                     self._broken = cause, reason
-                self._failed(*(("hang", self._hung) if self._hung else (cause, reason)))
+                cause, reason = ("hang", self._hung) if self._hung else (cause, reason)
+                self._failed(cause, reason, counts=not blameless)
                 self._changed.notify_all()
                 if self._broken:
                     return
 
-    def _failed(self, cause: str, reason: str) -> None:
-        """Workers are gone: their trials are for the next ones, or have failed."""
+    def _failed(self, cause: str, reason: str, counts: bool = True) -> None:
+        """Workers are gone: their trials are for the next ones, or, where that counts, may have failed."""
         for held in self._seats:
             if held is None or held.ended:
                 continue
-            if held.taken:
+            if held.taken and counts:
                 held.causes.append(cause)
             if self._broken or too_many(held.causes, self._max_failures):
                 held.told.append({"state": "failed", "reason": reason, "cause": cause})
-            elif held.taken:
+            elif held.taken and not self._leaving:  # what was asked to leave has not failed
                 held.told.append({"faults": [{"cause": cause, "reason": reason, "key": str(self._launch)}]})
             held.taken = False

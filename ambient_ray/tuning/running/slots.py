@@ -20,6 +20,7 @@ from typing import Any
 
 from ..faults import MOST_BLAMELESS
 from .causes import explained
+from .nodes import Placements, draining, fair_size, staying, was_preempted
 from .shape import TrialShape
 from .slot import Job, Message, Slot
 
@@ -27,6 +28,13 @@ _log = logging.getLogger(__name__)
 
 # Slots of one host process. Each has a thread that waits for its Train run and a few calls that wait for news.
 PER_HOST = 8
+# Seconds for which a worker asks again while its slot's host is out of reach: Ray gives up a node that is cut off
+# after about a minute, and its workers end then.
+_CUT_OFF = 300.0
+# Seconds that a host is given to answer.
+_SOON = 10.0
+# Seconds between two looks at the cluster's nodes. The shortest notice that a cloud gives is 30 s.
+LOOK = 2.0
 # Seconds between two looks for workers that hang.
 _LOOK = 1.0
 # Seconds between a worker's signs of life, at the most.
@@ -48,6 +56,7 @@ class SlotHost:
         environment: for Ray Train, which reads it when it is imported.
         seats: of each slot.
         dashboard: whether the cluster runs one.
+        slots: of the whole search, which share its room.
         hang: see `Slot`.
     """
 
@@ -62,6 +71,7 @@ class SlotHost:
         environment: Mapping[str, str],
         seats: int = 1,
         dashboard: bool = True,
+        slots: int | None = None,
         hang: float | None = None,
     ) -> None:
         import ray
@@ -72,10 +82,19 @@ class SlotHost:
         self._dashboard, self._hang = dashboard, hang
         self._workers: dict[tuple[int, int], list[Any]] = {}  # (slot, launch) -> actors
         self._me = ray.get_runtime_context().current_actor
+        self._all_slots = slots or count
+        self._sizes: dict[int, int] = {}  # of each slot's launch
+        self._wanted = self._size() if shape.elastic else shape.workers
+        self._placements = Placements(ray.get_runtime_context().get_node_id())
         first = secrets.randbits(40)  # a host that was started again must not hear the workers of its earlier life
         self._slots = [
-            Slot(self._runner(k), max_failures, explained, first, seats, hang, self._killer(k)) for k in range(count)
-        ]
+            Slot(
+                self._runner(k), max_failures, explained, first, seats, was_preempted, self._misfit(k),
+                hang, self._killer(k),
+            )
+            for k in range(count)
+        ]  # fmt: skip
+        threading.Thread(target=self._look, name="nodes", daemon=True).start()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def submit(self, slot: int, seat: int, job: Job) -> None:
@@ -91,12 +110,36 @@ class SlotHost:
         return self._slots[slot].next(launch, index)
 
     def tell(self, slot: int, launch: int, number: int, message: Message) -> bool:
-        """See `Slot.tell`."""
-        return self._slots[slot].tell(launch, number, message)
+        """See `Slot.tell`. Where the cluster has other room by now, a rung is where workers leave for it."""
+        wanted = self._slots[slot].tell(launch, number, message)
+        if "rungs" in message and self._misfit(slot)():
+            self._slots[slot].leave(launch)
+        return wanted
 
-    def arrived(self, slot: int, launch: int, worker: Any) -> None:
-        """A worker of a launch, by its actor, in case that it hangs."""
+    def leave(self, slot: int, launch: int) -> None:
+        """See `Slot.leave`."""
+        self._slots[slot].leave(launch)
+
+    def leaving(self, slot: int, launch: int) -> bool:
+        """See `Slot.leaving`."""
+        return self._slots[slot].leaving(launch)
+
+    def arrive(self, slot: int, launch: int, node: str, worker: Any) -> None:
+        """A worker of a launch runs on this node, as this actor, which is killed if it hangs."""
+        self._placements.arrived(slot, launch, node)
         self._workers.setdefault((slot, launch), []).append(worker)
+
+    def share(self, slots: int) -> None:
+        """So many slots share the cluster's room from now on."""
+        self._all_slots = slots
+
+    def served(self, slot: int) -> bool:
+        """See `Slot.served`."""
+        return self._slots[slot].served
+
+    def retire(self, slot: int, seconds: float) -> None:
+        """Send one slot's workers home, for good; see `Slot.close`."""
+        self._slots[slot].close(seconds)
 
     def alive(self, slot: int, launch: int) -> None:
         """See `Slot.alive`."""
@@ -110,6 +153,25 @@ class SlotHost:
             thread.start()
         for thread in closing:
             thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _look(self) -> None:
+        """Tell workers in time whose nodes go away, and know what room there is."""
+        while True:
+            try:
+                for slot, launch in self._placements.to_tell(draining()):
+                    self._slots[slot].leave(launch)
+                if self._shape.elastic:
+                    self._wanted = self._size()
+            except Exception:  # the cluster's head is away for a while: what is then missed is seen the next time
+                _log.warning("the cluster's nodes cannot be looked at", exc_info=True)
+            time.sleep(LOOK)
+
+    def _size(self) -> int:
+        shape = self._shape
+        return fair_size(shape.places(staying()), self._all_slots, shape.workers, shape.most_workers)
+
+    def _misfit(self, slot: int) -> Callable[[], bool]:
+        return lambda: self._sizes.get(slot, self._wanted) != self._wanted
 
     def _runner(self, slot: int) -> Callable[[int], None]:
         return lambda launch: self._train(slot, launch)
@@ -143,19 +205,21 @@ class SlotHost:
 
         shape, name = self._shape, f"{self._name}-{slot}"
         free_groups(name)  # of a controller that died
+        self._sizes[slot] = self._wanted
         trainer = SlotTrainer(
             serve,
             train_loop_config={
-                "slot": WorkerEnd(self._me, slot, launch), "cpus": shape.cpus, "imports": self._imports,
-                "signs": min(_SIGNS, (self._hang or 60.0) / 4),
+                "slot": WorkerEnd(self._me, slot, launch), "cpus": shape.cpus, "gpus": shape.gpus,
+                "imports": self._imports, "signs": min(_SIGNS, (self._hang or 60.0) / 4),
             },
             scaling_config=ScalingConfig(
-                num_workers=shape.workers, use_gpu=shape.gpus > 0, resources_per_worker=shape.resources
+                num_workers=self._sizes[slot], use_gpu=shape.gpus > 0, resources_per_worker=shape.resources
             ),
             run_config=RunConfig(
                 name=f"{name}-{launch}",
                 storage_path=self._folder,
-                failure_config=FailureConfig(max_failures=0),  # the slot counts a trial's failures, and starts anew
+                # The slot counts a trial's failures, and starts anew, also where a node was taken away.
+                failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
                 callbacks=[NotesGroups(name)],
             ),
             dashboard=self._dashboard,
@@ -164,6 +228,34 @@ class SlotHost:
             trainer.fit()
         finally:
             self._workers.pop((slot, launch), None)
+
+
+def reached(ask: Callable[[], Any], seconds: float = _CUT_OFF, pause: float = 1.0) -> Any:
+    """The answer of a call to an actor, asked again for so many seconds while the network there is cut.
+
+    Only for calls that may be heard twice: of one whose answer was lost nobody knows whether it was.
+
+    Args:
+        ask: makes the call and gives its reference.
+        seconds: from the first failure.
+        pause: seconds between two tries.
+
+    Raises:
+        ActorUnavailableError: the actor was out of reach for all that time.
+    """
+    import ray
+    from ray.exceptions import ActorUnavailableError
+
+    deadline: float | None = None
+    while True:
+        try:
+            return ray.get(ask())
+        except ActorUnavailableError:
+            now = time.monotonic()
+            deadline = deadline or now + seconds
+            if now >= deadline:
+                raise
+            time.sleep(pause)
 
 
 @dataclass(frozen=True)
@@ -176,25 +268,29 @@ class WorkerEnd:
 
     def next(self, index: int) -> list[Job]:
         """Wait for the index-th trials of this launch; none: go home."""
-        import ray
-
         while True:
-            answer, jobs = ray.get(self.host.next.remote(self.slot, self.launch, index))
+            answer, jobs = reached(lambda: self.host.next.remote(self.slot, self.launch, index))
             if answer != "wait":
                 return list(jobs)
 
-    def tell(self, number: int, message: Message) -> bool:
-        """Pass on what a trial reports; returns when the slot has it, True while the trial is wanted."""
-        import ray
-
-        return bool(ray.get(self.host.tell.remote(self.slot, self.launch, number, dict(message))))
-
-    def arrived(self) -> None:
-        """Say who this worker is; returns when the host knows."""
+    def arrive(self, rank: int, node: str) -> None:
+        """This rank runs on this node, in this actor."""
         import ray
 
         me = ray.get_runtime_context().current_actor
-        ray.get(self.host.arrived.remote(self.slot, self.launch, me))
+        self.host.arrive.remote(self.slot, self.launch, node, me)
+
+    def leave(self) -> None:
+        """These workers have to leave; returns when the slot knows."""
+        reached(lambda: self.host.leave.remote(self.slot, self.launch))
+
+    def leaving(self) -> bool:
+        """Wait some seconds for the word that these workers have to leave."""
+        return bool(reached(lambda: self.host.leaving.remote(self.slot, self.launch)))
+
+    def tell(self, number: int, message: Message) -> bool:
+        """Pass on what a trial reports; returns when the slot has it, True while the trial is wanted."""
+        return bool(reached(lambda: self.host.tell.remote(self.slot, self.launch, number, dict(message))))
 
     def alive(self) -> None:
         """Give a sign of life, which nobody waits for."""
@@ -230,8 +326,8 @@ class TrialEnd:
                     ray.get(self.host.submit.remote(self.slot, self.seat, {**job, "causes": causes}))
                     submitted, after, tries = True, 0, 0
                 news = ray.get(self.host.news.remote(self.slot, job["number"], after))
-            except RayActorError:
-                deaths += submitted  # one that is still starting is the same death
+            except RayActorError as error:
+                deaths += submitted and not error.preempted  # one that is still starting is the same death
                 tries += 1
                 if deaths > MOST_BLAMELESS or tries > _STARTING:
                     raise
@@ -283,22 +379,49 @@ class Slots:
         from ray._private.worker import get_dashboard_url
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+        wanted = -(-max(count, len(self._ends)) // self.seats)
+        for host in self._hosts if wanted * self.seats > len(self._ends) else ():
+            host.share.remote(wanted)
         dashboard = bool(get_dashboard_url())  # a worker of a cluster without one is told a URL all the same
         # Where the search is: other nodes come and go, and a host that goes takes eight trials' workers with it.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         while (missing := count - len(self._ends)) > 0:
             slots = min(-(-missing // self.seats), PER_HOST)
-            waiting = slots * (self.shape.workers + 3 * self.seats)  # calls that wait in the host
+            waiting = slots * (2 * self.shape.most_workers + 3 * self.seats)  # calls that wait in the host
             options = {"max_restarts": -1, "max_concurrency": waiting + 4}
             name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}-{len(self._hosts)}"
             host = ray.remote(SlotHost).options(num_cpus=0, scheduling_strategy=here, **options).remote(
                 slots, name, self.folder, self.shape,
                 tuple(self.imports), self.max_failures, dict(self.environment), self.seats, dashboard,
-                self.hang,
+                wanted, self.hang,
             )  # fmt: skip
             self._hosts.append(host)
             self._ends += [TrialEnd(host, k, seat) for k in range(slots) for seat in range(self.seats)]
         return self._ends[:count]
+
+    def more(self, seats: int) -> list[TrialEnd]:
+        """Start slots with at least so many seats; gives all of these."""
+        had = len(self._ends)
+        self.grow(had + seats)
+        return self._ends[had:]
+
+    def served(self, slots: Sequence[tuple[Any, int]]) -> list[bool]:
+        """Whether each slot has workers that are ready or at work; True, too, where its host does not say."""
+        import ray
+
+        asked = [host.served.remote(slot) for host, slot in slots]
+        said = set(ray.wait(asked, num_returns=len(asked), timeout=_SOON)[0]) if asked else set()
+        return [answer not in said or bool(ray.get(answer)) for answer in asked]
+
+    def retire(self, slot: tuple[Any, int]) -> None:
+        """Send a slot's workers home and forget it; returns when they have gone, or after a few seconds."""
+        import ray
+
+        host, number = slot
+        self._ends = [end for end in self._ends if place_of(end) != slot]
+        for other in self._hosts:
+            other.share.remote(len(self._ends) // self.seats)
+        ray.wait([host.retire.remote(number, _SOON)], timeout=_SOON)
 
     def close(self, seconds: float = 20.0) -> None:
         """Send all workers home and forget the hosts; what has not gone after so many seconds goes with them."""
@@ -309,3 +432,8 @@ class Slots:
         for host in self._hosts:
             ray.kill(host)
         self._hosts, self._ends = [], []
+
+
+def place_of(end: TrialEnd) -> tuple[Any, int]:
+    """Which slot a seat belongs to."""
+    return end.host, end.slot

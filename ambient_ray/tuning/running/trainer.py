@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ray.train.v2._internal.execution.callback import WorkerCallback
 from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
@@ -24,7 +25,8 @@ class SlotTrainer(DataParallelTrainer):  # type: ignore[misc]  # Ray has no type
 
     def _create_default_callbacks(self) -> list[Any]:
         unused = self._unused
-        return [kept for kept in super()._create_default_callbacks() if type(kept).__name__ not in unused]
+        kept = [callback for callback in super()._create_default_callbacks() if type(callback).__name__ not in unused]
+        return [*kept, Termination()]
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Any:
         if not self._dashboard:
@@ -45,3 +47,13 @@ class UnannouncedScaling(FixedScalingPolicy):  # type: ignore[misc]
 
     def _maybe_send_resource_request(self) -> None:
         """Announce nothing."""
+
+
+class Termination(WorkerCallback):  # type: ignore[misc]
+    """Lets a worker take SIGTERM as a notice. Ray calls it in the worker's main thread, where training is not."""
+
+    def after_init_train_context(self) -> None:
+        """Before training."""
+        from ambient_ray.training.notice import note_termination
+
+        note_termination()

@@ -12,7 +12,7 @@ def drive_trial(config: dict[str, Any]) -> None:
     Args:
         config: what `StudySearcher.suggest` gives: number, arm, replica_of, settings, slot (a `TrialEnd`), and
             `shared`, the same for all trials (training: the study's settings as a dict, data, judge, needed, uid,
-            folder).
+            folder, and study, its name).
     """
     from ray import tune
 
@@ -20,6 +20,7 @@ def drive_trial(config: dict[str, Any]) -> None:
     assert isinstance(slot, TrialEnd)
     job = {key: config[key] for key in ("number", "arm", "settings", "replica_of")}
     job |= {key: shared[key] for key in ("training", "data", "judge", "needed")}
+    job["study"] = shared.get("study", "")
     job["folder"] = f"{shared['folder']}/{config['number']:04d}-{shared['uid']}"
     try:
         for message in slot.run(job):
