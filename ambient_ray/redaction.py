@@ -8,7 +8,7 @@ HIDDEN = "***"
 
 # user:password@ of a URL. Without a slash the password goes up to the last @; with one (SQLAlchemy takes it so) up to
 # the first, unless what follows the colon is a port, as in http://host:5000/models:/faces@champion.
-_USER_INFO = re.compile(r"(?P<head>[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@'\"]*):(?:[^\s/]*|(?!\d*(?:/|$))[^\s@]*)@")
+_USER_INFO = re.compile(r"(?P<head>[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@'\"[]*):(?:[^\s/]*|(?!\d*(?:/|$))[^\s@]*)@")
 # Parameters of a query, or of a connection string, whose names say that their values are secret.
 _PARAMETER = re.compile(
     r"(?P<head>(?:^|[?&;\s])[A-Za-z0-9_.-]*(?:password|passwd|secret|token|credential|access[_-]?key|signature)"

@@ -28,9 +28,17 @@ SMALL = [
 ]  # fmt: skip
 
 
+# What a user's environment holds and nothing may print or keep (test_main_job.py looks).
+SECRET = "Zq7correcthorse"
+CREDENTIALS = {
+    "AWS_SECRET_ACCESS_KEY": f"{SECRET}1", "MLFLOW_TRACKING_PASSWORD": f"{SECRET}2", "PGPASSWORD": f"{SECRET}3",
+    "RAY_AUTH_TOKEN": f"{SECRET}{'0' * 40}",
+}  # fmt: skip
+
+
 def environment():
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MLFLOW_"))}
-    return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+    return {**kept, **CREDENTIALS, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
 
 
 def start(folder, *overrides, module="search", variables=None, space=SPACE, program=None):
@@ -66,7 +74,7 @@ def until(process, text, seconds=240):
     pytest.fail(f"ended without {text!r}:\n{''.join(lines)}")
 
 
-def there(find, seconds=240):
+def there(find, seconds=400):
     """What `find` finds, once it is there."""
     deadline = time.monotonic() + seconds
     while not (found := find()):

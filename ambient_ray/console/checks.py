@@ -12,11 +12,9 @@ from ambient_ray.evaluation import LARGER_IS_BETTER, LIMIT_FROM, PixelExtractor,
 from ambient_ray.training import TrainingData, TrainSettings, TrainSettingsError
 from ambient_ray.training.resident import check_images
 from ambient_ray.training.state import check_model, image_facts
+from ambient_ray.tuning.journal import NO_LOCKS
+from ambient_ray.tuning.lease import StudyBusyError
 from ambient_ray.tuning.space import Choice, Parameter, Space
-
-
-class StudyBusyError(UserError):
-    """Another process searches this study already."""
 
 
 class ImageShapeError(UserError):
@@ -32,7 +30,10 @@ class WorkersError(UserError):
 
 
 def lock_study(folder: Path) -> IO[str]:
-    """Take the study for this process. The system gives it back when the process ends, however it ends.
+    """Take the study's folder for this process. The system gives it back when the process ends, however it ends.
+
+    Over NFS the lock holds between machines where the server knows locks; where the file system has none, nothing is
+    locked, and the study's lease (`ambient_ray.tuning.lease`) keeps two searches apart.
 
     Raises:
         StudyBusyError: another process has it.
@@ -40,12 +41,15 @@ def lock_study(folder: Path) -> IO[str]:
     file = (folder / "lock").open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         file.seek(0)
         raise StudyBusyError(
             f"study {folder.name!r} is being searched by process {file.read().strip() or 'unknown'} already;"
             " wait for it, stop it, or choose another name with study="
         ) from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()

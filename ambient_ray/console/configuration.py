@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from .command import ConfigurationError
+from .command import ConfigurationError, shortened
 
 
 class _Section(BaseModel):
@@ -22,7 +22,12 @@ class _Section(BaseModel):
 
 
 def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
+    if "\0" in str(path):
+        raise ValueError("a path holds no NUL character")
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(f"{path.parts[0]} is no user's home folder") from error
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
@@ -224,6 +229,8 @@ def validate(content: Mapping[str, Any]) -> Configuration:
         key = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
-            raise ConfigurationError(f"unknown configuration key {key!r} (--cfg job prints every key)") from error
-        given = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
-        raise ConfigurationError(f"{key}: {message[0].lower()}{message[1:]}{given}") from error
+            raise ConfigurationError(
+                f"unknown configuration key {shortened(repr(key))} (--cfg job prints every key)"
+            ) from error
+        given = "" if isinstance(first["input"], dict) else f", got {shortened(repr(first['input']))}"
+        raise ConfigurationError(f"{shortened(key)}: {message[0].lower()}{message[1:]}{given}") from error

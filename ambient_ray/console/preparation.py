@@ -1,6 +1,7 @@
 """Everything that can be wrong with a search, found out before Ray starts; and all that its trials share."""
 
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from ambient_ray.training.settings import NETWORK_SETTINGS
 from ambient_ray.tuning.champion import Rule
 from ambient_ray.tuning.enqueued import load_points
 from ambient_ray.tuning.judge import RungPolicy, usual_rung_values
+from ambient_ray.tuning.lease import Lease
 from ambient_ray.tuning.records import Objectives
 from ambient_ray.tuning.running.shape import TrialShape
 from ambient_ray.tuning.samplers import choose_sampler
@@ -61,6 +63,7 @@ class Prepared:
         extractor: features, ready to use.
         pack: how many trials a worker trains together.
         lock: held while this process lives; None for a dry run.
+        lease: of the study, held until it is released; None for a dry run.
     """
 
     config: Configuration
@@ -78,6 +81,7 @@ class Prepared:
     extractor: Any
     pack: int
     lock: IO[str] | None
+    lease: Lease | None = None
 
 
 def cores() -> int:
@@ -147,12 +151,35 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
     )
     rule = Rule(config.confirm.rule, config.evaluation.tolerance, config.confirm.max_memorization)
     study = Study(config.study, config.storage_url, objectives, proposer, delta=config.evaluation.delta)
-    study.claim(_identity(config, settings, space, images, other, extractor, objectives))
-    study.enqueue(points)
+    lease = None if config.dry_run else take_lease(study)
+    try:
+        study.claim(_identity(config, settings, space, images, other, extractor, objectives))
+        study.enqueue(points)
+    except BaseException:
+        if lease is not None:
+            lease.release()
+        raise
     return Prepared(
         config, images, subsets, other, settings, space, objectives, policy, shape, rule, study, store, extractor, pack,
-        lock,
+        lock, lease,
     )  # fmt: skip
+
+
+def take_lease(study: Study) -> Lease | None:
+    """The right to search the study, which goes on counting its seconds where a search that died left off.
+
+    Raises:
+        StudyBusyError: another process searches it.
+    """
+    board = study.board()
+    if board is None:
+        return None
+    lease = Lease(study.name, board, study.elapsed)
+    lease.on_lost = lambda: os.kill(os.getpid(), signal.SIGINT)  # `search` then says why
+    seconds = lease.take(lambda text: print(text, flush=True))
+    if seconds > study.seconds:
+        study.searched(seconds)
+    return lease
 
 
 def train_settings(config: Configuration) -> TrainSettings:

@@ -16,6 +16,7 @@ from ambient_ray.tracking import SPOOL, StudyRecorder
 from ambient_ray.tuning.budget import Budget
 from ambient_ray.tuning.confirmation import candidates_to_confirm, failed_replicas, replicas_to_begin
 from ambient_ray.tuning.emm import memorized_sizes
+from ambient_ray.tuning.lease import StudyTakenError
 from ambient_ray.tuning.running.guard import open_to_everybody
 from ambient_ray.tuning.running.run import SearchPlan, joins, run_search, start_ray, trials_ahead
 from ambient_ray.tuning.space import Space
@@ -48,7 +49,11 @@ def conduct(config: Configuration, space: Space | None = None) -> int:
     if config.dry_run:
         print_estimate(prepared)
         return 0
-    return search(prepared)
+    try:
+        return search(prepared)
+    finally:
+        if prepared.lease is not None:
+            prepared.lease.release()
 
 
 def terminal() -> Console:
@@ -100,7 +105,11 @@ def announce(prepared: Prepared) -> None:
 
 
 def search(prepared: Prepared) -> int:
-    """Run the search to its end, confirm its best and report. Returns the exit code: 0, or 130 when it was stopped."""
+    """Run the search to its end, confirm its best and report. Returns the exit code: 0, or 130 when it was stopped.
+
+    Raises:
+        StudyTakenError: another process has taken the study over.
+    """
     recorder = StudyRecorder(prepared.store, spool=prepared.config.folder / SPOOL)
     with Operations(prepared, recorder) as operations:
         return operations.ended(_search(prepared, recorder, operations))
@@ -113,6 +122,8 @@ def _search(prepared: Prepared, recorder: StudyRecorder, operations: Operations)
     try:
         figures = LiveFigures(recorder, lambda: _view(prepared))
         finished = _run_trials(prepared, recorder, figures, operations, console)
+        if prepared.lease is not None and prepared.lease.lost:
+            raise StudyTakenError(prepared.lease.lost)
         operations.phase("records the answer")
         land, trials = prepared.study.landscape(), prepared.study.trials()
         verdict = conclude(land, trials, prepared.objectives, prepared.rule)

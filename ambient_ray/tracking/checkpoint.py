@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ambient_ray.data.readers.arrays import HEADER_DAMAGE
+from ambient_ray.data.readers.zipped import DAMAGE
 from ambient_ray.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def read_checkpoint(folder: Path) -> CheckpointConfig:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointUnreadableError(f"{folder} is no checkpoint: it has no checkpoint.json") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointUnreadableError(f"{path} cannot be read as JSON: {error}") from error
     if not (Path(folder) / WEIGHTS).is_file():
         raise CheckpointUnreadableError(f"{folder} is no complete checkpoint: it has no {WEIGHTS}")
@@ -70,6 +71,8 @@ def read_checkpoint(folder: Path) -> CheckpointConfig:
         )
     except KeyError as error:
         raise CheckpointUnreadableError(f"{path} lacks the key {error}") from error
+    except (TypeError, AttributeError, ValueError, OverflowError, IndexError) as error:
+        raise CheckpointUnreadableError(f"{path} holds a value of another kind ({error!s:.200})") from error
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,8 @@ def read_samples(folder: Path) -> ScoredSamples | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {key: np.asarray(stored[key]) for key in stored.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise CheckpointUnreadableError(f"{path} cannot be read: {error}") from error
+    except (*DAMAGE, *HEADER_DAMAGE, OSError) as error:
+        raise CheckpointUnreadableError(f"{path} cannot be read: {error!s:.200}") from error
     images = arrays.get("samples")
     if images is None or images.dtype != np.uint8 or images.ndim != 4:
         raise CheckpointUnreadableError(f"{path} holds no uint8 images [n,H,W,C] under 'samples'")

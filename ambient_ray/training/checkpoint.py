@@ -23,7 +23,7 @@ from torch import Tensor
 from ambient_ray.errors import UserError
 
 from .meter import Sums
-from .settings import FREE_ON_RESUME, TrainSettings
+from .settings import FREE_ON_RESUME, TrainSettings, TrainSettingsError
 from .state import TrainState
 from .trial import RungResult, checkpoint_name
 
@@ -115,13 +115,17 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DamagedCheckpointError(f"{folder} is no complete checkpoint: it has no {DESCRIPTION}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DamagedCheckpointError(f"{path} is not JSON ({error}); use an older checkpoint") from error
     try:
+        if set(stored["files"]) != {MODEL, TRAIN_STATE, SAMPLES}:
+            raise DamagedCheckpointError(f"{path} names other files than {MODEL}, {TRAIN_STATE} and {SAMPLES}")
         for name, expected in stored["files"].items():
             _verify(folder / name, expected)
         if stored["format"] != FORMAT:
-            raise DamagedCheckpointError(f"{path} has format {stored['format']}, this version reads format {FORMAT}")
+            raise DamagedCheckpointError(
+                f"{path} has format {stored['format']!r:.60}, this version reads format {FORMAT}"
+            )
         kept = stored.get("pause")
         pause = None if kept is None else Pause(_sums(kept), float(kept["seconds"]))
         history = [RungResult.from_dict(entry) for entry in stored["history"]]
@@ -139,8 +143,10 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             history=tuple(history),
             pause=pause,
         )
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise DamagedCheckpointError(f"{path} lacks or garbles a key ({error!r})") from error
+    except TrainSettingsError as error:
+        raise DamagedCheckpointError(f"{path}: {error}") from error
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError) as error:
+        raise DamagedCheckpointError(f"{path} lacks or garbles a key ({str(error)!r:.200})") from error
 
 
 @torch.no_grad()
@@ -162,7 +168,9 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
             for number, (name, parameter) in enumerate(_trained(state))
         }
     except (KeyError, RuntimeError) as error:
-        raise DamagedCheckpointError(f"{checkpoint.folder} does not fit its own network: {error}") from error
+        raise DamagedCheckpointError(
+            f"{checkpoint.folder} does not fit its own network: {' '.join(str(error).split()):.300}"
+        ) from error
     groups = state.optimizer.state_dict()["param_groups"]
     state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
     state.images_seen = checkpoint.images_seen
@@ -265,7 +273,7 @@ def _verify(path: Path, expected: Mapping[str, Any]) -> None:
     size = path.stat().st_size
     if size != expected["bytes"]:
         raise DamagedCheckpointError(
-            f"{path} has {size} bytes, {expected['bytes']} were written; use an older checkpoint"
+            f"{path} has {size} bytes, {expected['bytes']!r:.60} were written; use an older checkpoint"
         )
     if _fingerprint(path)["sha256"] != expected["sha256"]:
         raise DamagedCheckpointError(f"{path} is not what was written (another SHA-256); use an older checkpoint")

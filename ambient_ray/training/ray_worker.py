@@ -39,8 +39,8 @@ class Slot(Protocol):
         """Pass on what the trial `number` reports, rank 0 only but for its place; False: nobody wants this trial."""
         ...
 
-    def arrive(self, rank: int, node: str) -> None:
-        """Say on which node a rank is, for when the node goes away, and who it is, for when it hangs."""
+    def arrive(self, node: str, size: int) -> None:
+        """Say on which node this one of `size` ranks is, for when the node goes away, and who it is, should it hang."""
         ...
 
     def leave(self) -> None:
@@ -93,7 +93,7 @@ class RayReporter:
         answer: tuple[bool, str] | None = None
         if self._world.rank == 0:
             wanted, problem = self._report(result, resumed)
-            answer = self._ask(result) if wanted else (False, problem)
+            answer = self._ask(result, self.earlier if resumed else ()) if wanted else (False, problem)
         if self._world.size > 1:
             from ray.train.collective import broadcast_from_rank_zero
 
@@ -122,10 +122,15 @@ class RayReporter:
         told, self._told = self._told, []
         return self.tell({"rungs": [self._record(rung) for rung in rungs], "told": told}), ""
 
-    def _ask(self, result: RungResult) -> tuple[bool, str]:
-        """Rank 0: the judge's answer, and why it gives none or ''."""
+    def _ask(self, result: RungResult, earlier: Sequence[RungResult] = ()) -> tuple[bool, str]:
+        """Rank 0: the judge's answer, and why it gives none or ''. The judge hears of the earlier rungs before.
+
+        It was made anew with the search, from a study that may not have heard of them.
+        """
         import ray
 
+        for rung in earlier:
+            self._judge.record.remote(self._number, rung.rung, dict(rung.scores), self._configuration)
         asked = (self._number, self._arm, result.rung, dict(result.scores), self._configuration)
         began = time.monotonic()
         try:
@@ -172,7 +177,7 @@ def serve(config: Mapping[str, Any]) -> None:
     for name in config["imports"]:
         importlib.import_module(name)
     watch(slot, world.rank, TERMINATION)
-    slot.arrive(world.rank, ray.get_runtime_context().get_node_id())
+    slot.arrive(ray.get_runtime_context().get_node_id(), world.size)
     with process_group(world), reported(PULSE, slot.alive, float(config["signs"])):
         data: tuple[Any, Any] = (None, None)  # a reference, and what it stands for
         index = 0
@@ -241,11 +246,13 @@ def run_jobs(jobs: Sequence[Mapping[str, Any]], data: Any, world: World, slot: S
             job["judge"].beat.remote(job["number"], 0, math.nan)
         settings = TrainSettings.from_dict(job["training"]).overlaid(job["settings"])
         reporter, folder = RayReporter(job, world, slot), Path(job["folder"])
-        kept = newest_checkpoint(folder)
+        kept = newest_checkpoint(folder) if world.rank == 0 else None
         if kept is not None:
             reporter.earlier = kept.history[:-1]  # the last one is reported again by the loop
         reporters.append(reporter)
-        trials.append(PackedTrial(settings, reporter, folder, None if kept is None else kept.folder))
+        trials.append(
+            PackedTrial(settings, reporter, folder, chosen_by_first(None if kept is None else kept.folder, world))
+        )
     try:
         if len(trials) == 1:
             settings, _, folder, resume = trials[0]
@@ -288,6 +295,16 @@ class InPack:
         if not goes_on:
             self._reporter.tell(end)
         return goes_on
+
+
+def chosen_by_first(folder: Path | None, world: World) -> Path | None:
+    """Rank 0's choice of a checkpoint, on every rank: a shared folder may not show all nodes the newest at once."""
+    if world.size == 1:
+        return folder
+    from ray.train.collective import broadcast_from_rank_zero
+
+    chosen: Path | None = broadcast_from_rank_zero(folder)
+    return chosen
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:

@@ -39,6 +39,7 @@ class RungRecord:
         checkpoint: the folder of the rung's checkpoint.
         seconds: wall time of the rung, training and scoring.
         at: when the search heard of it, in seconds since 1970; 0 where nobody noted it.
+        turn: its place in the study's history (`TrialRecord.begun`).
     """
 
     rung: int
@@ -48,6 +49,7 @@ class RungRecord:
     checkpoint: str
     seconds: float = 0.0
     at: float = 0.0
+    turn: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
@@ -71,6 +73,9 @@ class TrialRecord:
         source: who chose the configuration: baseline | enqueued | prior | sampler | replica.
         spared: for a stopped trial, the share of its training length that it did not have to run.
         noted: what the sampler noted about it.
+        begun: its place in the study's history, in which every start, rung and end of a trial has its own, from 1 on;
+            0 where nobody noted it.
+        over: the place of its end, likewise.
         cause: why it has failed, one of `faults.CAUSES`; "" for trials that have not, and in older studies.
         faults: failures that it survived, in order.
     """
@@ -85,6 +90,8 @@ class TrialRecord:
     source: str = "sampler"
     spared: float = 0.0
     noted: Mapping[str, Any] = field(default_factory=dict)
+    begun: int = 0
+    over: int = 0
     cause: str = ""
     faults: tuple[Fault, ...] = ()
 

@@ -78,7 +78,7 @@ def test_a_fault_in_the_lock_is_found(old, new, word):
 
 
 def test_the_lock_is_the_whole_closure_of_what_this_environment_has():
-    """What each locked package needs is locked too, as far as this environment knows it: pip installs with --no-deps."""
+    """What each locked package needs is locked too, as far as is known here: pip installs with --no-deps."""
     from importlib import metadata
 
     versions, missing, known = locked(LOCK), set(), 0

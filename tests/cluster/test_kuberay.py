@@ -72,7 +72,7 @@ def test_a_typo_or_a_wrong_value_is_found(schemas, path, value, word):
 
 
 def operator_problems(resource):
-    """What KubeRay's operator refuses though the schema has it (its documentation of RayJob, authentication, labels)."""
+    """What KubeRay's operator refuses though the schema has it, by its documentation of RayJob and authentication."""
     spec = resource["spec"]
     job = resource["kind"] == "RayJob"
     cluster = spec["rayClusterSpec"] if job else spec

@@ -46,7 +46,8 @@ SLURM = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NUM_NODES": "1", "SLURM_CPUS_PER_TAS
 STANDINS = {
     "srun": 'while [[ "$1" == --* ]]; do shift; done; exec "$@"\n',
     "ray": 'echo "ray $*" >> "$STAGE/ray"; [ "$(stat -c %a "$RAY_AUTH_TOKEN_PATH")" = 600 ] || exit 9\n'
-    'echo "$RAY_AUTH_MODE $(wc -c < "$RAY_AUTH_TOKEN_PATH") $RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT" >> "$STAGE/token"\n'
+    'letters="$(wc -c < "$RAY_AUTH_TOKEN_PATH")"\n'
+    'echo "$RAY_AUTH_MODE $letters $RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT" >> "$STAGE/token"\n'
     'while [ "$1" != -- ]; do shift; done; shift; "$@"\n',
     "scontrol": 'echo "$*" >> "$STAGE/scontrol"\n',
     "hostname": 'echo "127.0.0.1 192.0.2.7 fe80::1 "\n',

@@ -13,8 +13,8 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from search_process import start
 
-# The smallest network that learns anything, and slow enough to be hit: it sleeps instead of computing. A file `hang` or
-# `memory` beside it is taken by the first worker that sees it, which then does that, once.
+# The smallest network that learns anything. Where a file `slow` is beside it, it sleeps at each step, so that it is
+# there to be hit. A file `hang` or `memory` is taken by the first worker that sees it, which then does that, once.
 NETWORK = """
 import os, time
 from pathlib import Path
@@ -24,7 +24,7 @@ from torch import nn
 HERE = Path(__file__).parent
 
 class Frail(nn.Module):
-    def __init__(self, channels, resolution, num_classes=None, pause=0.02, **of_the_small_unet):
+    def __init__(self, channels, resolution, num_classes=None, pause=0.005, **of_the_small_unet):
         super().__init__()
         self.first, self.last = nn.Conv2d(channels, 8, 3, padding=1), nn.Conv2d(8, channels, 3, padding=1)
         self.pause = pause
@@ -40,7 +40,7 @@ class Frail(nn.Module):
                     raise MemoryError("planted: 1 GiB")
                 time.sleep(1e6)
         if self.training:
-            time.sleep(self.pause)
+            time.sleep(0.25 if (HERE / "slow").exists() else self.pause)
         return self.last(torch.nn.functional.silu(self.first(x) + c_noise.view(-1, 1, 1, 1)))
 """
 FRAIL = [
@@ -60,8 +60,14 @@ class Frail:
         self._reader.start()
 
     def _read(self) -> None:
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip("\n"))
+        with (self.folder / "printed").open("w", buffering=1) as printed:  # for whoever watches a test
+            for line in self.process.stdout:
+                printed.write(line)
+                self.lines.append(line.rstrip("\n"))
+
+    def slowly(self, slowly: bool) -> None:
+        """Let steps take a quarter of a second, so that trials are there to be hurt, or as long as they need."""
+        (self.folder / "slow").touch() if slowly else (self.folder / "slow").unlink(missing_ok=True)
 
     @property
     def text(self) -> str:
@@ -89,17 +95,20 @@ class Frail:
                 continue
         return found
 
-    def busy(self) -> list[int]:
-        """Numbers of the trials that have begun to train and have not ended, by what was printed."""
-        begun = {int(n) for n in re.findall(r"trial (\d+) .*(?:training:|its worker is up|rung)", self.text)}
-        return sorted(begun - {int(n) for n in re.findall(r"trial (\d+) .* (?:finished|stopped|failed)\b", self.text)})
+    def some(self, name: str, seconds: float = 300.0) -> list[psutil.Process]:
+        """Its processes that Ray calls so, waited for: one may just be being started again."""
+        deadline = time.monotonic() + seconds
+        while not (found := self.named(name)):
+            assert self.process.poll() is None, f"ended without any {name}:\n{self.text}"
+            assert time.monotonic() < deadline, f"no process is called {name}:\n{self.text}"
+            time.sleep(0.1)
+        return found
 
     def hurt(self, name: str, sign: str, which: int = 0, tries: int = 8) -> int:
         """SIGKILL a process of this name until the search has a word for it; how many it took."""
         for attempt in range(1, tries + 1):
             before = len(self.lines)
-            found = self.named(name)
-            assert found, f"no process is called {name}"
+            found = self.some(name)
             found[which % len(found)].kill()
             try:
                 self.until(sign, after=before, seconds=60)
@@ -116,7 +125,7 @@ class Frail:
 
     def stop(self, name: str, seconds: float) -> psutil.Process:
         """SIGSTOP to a process of this name for so long."""
-        process = self.named(name)[0]
+        process = self.some(name)[0]
         process.send_signal(signal.SIGSTOP)
         time.sleep(seconds)
         process.send_signal(signal.SIGCONT)

@@ -54,6 +54,7 @@ def hurt(tmp_path_factory, long):
     folder = tmp_path_factory.mktemp("hurt")
     overrides = f"trial.max_failures=50 trial.hang_minutes={hang} trial.rungs=[640,1920,3200]".split()
     search = Frail(folder, space(ambient), f"trials={ambient + 2}", *overrides)
+    search.slowly(True)
     try:
         search.until("rung 1/3")
         for _ in range(rounds):
@@ -61,7 +62,7 @@ def hurt(tmp_path_factory, long):
                 search.hurt(*KILLS[cause], which=dice.randrange(2))
                 done.append(cause)
             before = len(search.lines)
-            search.named("Judge")[0].kill()
+            search.some("Judge")[0].kill()
             done.append("judge")
             before = search.until("rung [123]/3", after=before)
             search.plant("memory")
@@ -74,6 +75,7 @@ def hurt(tmp_path_factory, long):
             search.plant("hang")
             search.until("it hung: no sign of life.*taken up from", after=before)
             done += ["out of memory", "hang"]
+        search.slowly(False)
     finally:
         code = search.end(600)
     return {"folder": folder, "code": code, "text": search.text, "done": done, "ambient": ambient}
@@ -129,10 +131,12 @@ def test_a_rank_that_hangs_halts_the_other_and_both_are_replaced(long, tmp_path,
     pair = Frail(
         tmp_path, space(1), "trials=1", "trial.workers=2", "trial.hang_minutes=1", "trial.rungs=[640,1920,3200]"
     )
+    pair.slowly(True)
     try:
         before = pair.until("rung 1/3")
         pair.plant("hang")
         pair.until("it hung: no sign of life.*taken up from", after=before)
+        pair.slowly(False)
     finally:
         code = pair.end(600)
     assert code == 0, pair.text

@@ -7,10 +7,11 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ambient_ray.clock import now
 from ambient_ray.errors import UserError
 
 from ..labels import FIGURES
@@ -28,16 +29,11 @@ class WaitingError(UserError):
 
 @dataclass
 class Waiting:
-    """An event that waits.
-
-    event: None until it is read from its entry in the spool; at: when it happened; since: the moment from which it has
-    waited, on a clock that nobody sets.
-    """
+    """An event that waits. event: None until it is read from its entry in the spool; at: when it happened."""
 
     event: Any
     at: float
     entry: Path | None = None
-    since: float = field(default_factory=time.monotonic)
 
 
 class Backlog:
@@ -65,7 +61,7 @@ class Backlog:
         with self._changed:
             if self._closed:
                 raise RuntimeError("this recorder is closed")
-            self._queue.append(Waiting(event, time.time()))
+            self._queue.append(Waiting(event, now()))
             self._changed.notify_all()
 
     def head(self) -> Waiting | None:
@@ -249,7 +245,7 @@ class Backlog:
     def promise_later(self, patience: float, text: str) -> None:
         """Nobody waits longer than `patience` seconds for an event's promise: it raises WaitingError(text)."""
         with self._changed:
-            late = [waiting for waiting in self._queue if time.monotonic() - waiting.since >= patience]
+            late = [waiting for waiting in self._queue if now() - waiting.at >= patience]
         for waiting in late:
             where = f"waits in {self.folder} and is made by the next command of this study that reaches it"
             fail(waiting.event, WaitingError(f"{text} {where if waiting.entry else 'is made if it answers in time'}"))

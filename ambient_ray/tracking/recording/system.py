@@ -70,7 +70,7 @@ class MachineLoad:
         self._every, self._next = every, 0.0
 
     def metrics(self, now: float) -> dict[str, float]:
-        """Under MLflow's names; empty if it was measured a moment ago. now: seconds of a clock that nobody sets.
+        """Under MLflow's names; empty if it was measured a moment ago.
 
         CPU since the last measurement and memory, of the whole machine; each GPU's load and memory where `nvidia-smi`
         is there. Percentages are of 100; memory is in 10^6 bytes.

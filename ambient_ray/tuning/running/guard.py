@@ -3,6 +3,8 @@
 import os
 import secrets
 import sys
+from importlib import import_module
+from typing import Any
 
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 
@@ -20,19 +22,22 @@ def guard_own_cluster() -> None:
     if not (os.environ.get(TOKEN) or os.environ.get(TOKEN_PATH)):
         os.environ[TOKEN] = secrets.token_hex(32)
     if "ray" in sys.modules:  # it has read its settings already
-        from ray._raylet import AuthenticationTokenLoader, Config
-
-        Config.initialize("")
-        AuthenticationTokenLoader.instance().reset_cache()
+        raylet = _raylet()
+        raylet.Config.initialize("")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def open_to_everybody() -> str:
     """One sentence if the cluster that this process has joined asks for no token, else "". Ray must be connected."""
-    from ray._raylet import AuthenticationMode, get_authentication_mode
-
-    if get_authentication_mode() == AuthenticationMode.TOKEN:
+    raylet = _raylet()
+    if raylet.get_authentication_mode() == raylet.AuthenticationMode.TOKEN:
         return ""
     return (
         "warning: this Ray cluster asks for no token, so whoever reaches it can run code on it and read the study;"
         " start it with RAY_AUTH_MODE=token on every node (cluster/README.md)"
     )
+
+
+def _raylet() -> Any:
+    """Ray's core, whose stubs leave these out."""
+    return import_module("ray._raylet")

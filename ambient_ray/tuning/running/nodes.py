@@ -1,6 +1,7 @@
 """The nodes of the cluster: what they have, and which of them are going away."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 def staying() -> list[dict[str, float]]:
@@ -18,6 +19,14 @@ def draining() -> set[str]:
     return set(ray._private.state.state.get_draining_nodes())
 
 
+class Group(NamedTuple):
+    """The workers of a slot's launch: on which nodes those are that have arrived, and how many there are in all."""
+
+    launch: int
+    nodes: frozenset[str]
+    size: int
+
+
 @dataclass
 class Placements:
     """On which nodes the workers of each slot are, and which slots must be told when nodes go away.
@@ -27,16 +36,19 @@ class Placements:
     """
 
     host: str
-    _nodes: dict[int, tuple[int, set[str]]] = field(default_factory=dict)  # slot -> launch, nodes
+    _groups: dict[int, Group] = field(default_factory=dict)  # by slot
     _told: dict[int, tuple[int, bool]] = field(default_factory=dict)  # slot -> launch told, whether for the host's node
 
-    def arrived(self, slot: int, launch: int, node: str) -> None:
-        """A worker of a launch runs on a node; those of earlier launches are forgotten."""
-        known, nodes = self._nodes.get(slot, (launch, set()))
-        if launch > known:
-            known, nodes = launch, set()
-        if launch == known:
-            self._nodes[slot] = (launch, nodes | {node})
+    def arrived(self, slot: int, launch: int, node: str, size: int) -> None:
+        """One of `size` workers of a launch runs on a node; earlier launches are forgotten."""
+        known = self._groups.get(slot, Group(launch, frozenset(), size))
+        if launch >= known.launch:
+            others = known.nodes if launch == known.launch else frozenset()
+            self._groups[slot] = Group(launch, others | {node}, size)
+
+    def size(self, slot: int) -> int | None:
+        """How many workers a slot's newest launch has; None before any has arrived."""
+        return self._groups[slot].size if slot in self._groups else None
 
     def to_tell(self, going: set[str]) -> list[tuple[int, int]]:
         """Slots and launches that must leave, each once; for the host's own node every slot once in all.
@@ -44,18 +56,13 @@ class Placements:
         The latter, as workers that come after them would have to leave again and again: they train until it is gone.
         """
         found = []
-        for slot, (launch, nodes) in self._nodes.items():
+        for slot, group in list(self._groups.items()):
             told, for_host = self._told.get(slot, (-1, False))
             with_host = self.host in going and not for_host
-            if (nodes & going and told != launch) or with_host:
-                self._told[slot] = (launch, for_host or with_host)
-                found.append((slot, launch))
+            if (group.nodes & going and told != group.launch) or with_host:
+                self._told[slot] = (group.launch, for_host or with_host)
+                found.append((slot, group.launch))
         return found
-
-
-def fair_size(places: int, slots: int, fewest: int, most: int) -> int:
-    """How many workers a trial has where `places` of them fit and so many slots share those: from fewest to most."""
-    return max(fewest, min(most, places // max(1, slots)))
 
 
 def was_preempted(error: BaseException) -> bool:

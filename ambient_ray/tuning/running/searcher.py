@@ -13,6 +13,8 @@ from typing import Any, Protocol
 from ray.tune import Callback
 from ray.tune.search import Searcher
 
+from ambient_ray.clock import now
+
 from ..faults import Fault
 from ..opening import SpaceExhaustedError
 from ..records import RungRecord, TrialRecord
@@ -74,7 +76,8 @@ class StudySearcher(Searcher):
         self._spent, self._free = spent, slots if isinstance(slots, Roster) else Roster(slots)
         self._slots: dict[str, Any] = {}
         self._numbers: dict[str, int] = {}
-        self._searched_before, self._began = study.seconds, time.monotonic()
+        self._ticked = -_REMEMBERED_EVERY
+        study.begin_counting()
         self.ended_because = ""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -119,8 +122,9 @@ class StudySearcher(Searcher):
 
         Remembered every ten seconds at the most: the storage may wait for a disk.
         """
-        seconds = self._searched_before + time.monotonic() - self._began
-        if self._study.seconds == self._searched_before or seconds - self._study.seconds >= _REMEMBERED_EVERY:
+        seconds, ticks = self._study.elapsed(), time.monotonic()
+        if ticks - self._ticked >= _REMEMBERED_EVERY:
+            self._ticked = ticks
             self._study.searched(seconds)
         return seconds
 
@@ -131,10 +135,11 @@ class StudySearcher(Searcher):
             for listener in self._listeners:
                 listener.trial_told(self._study.trial(number), told)
         for rung in result.get("rungs", ()):
-            record = replace(RungRecord(**rung), at=time.time())
+            record = replace(RungRecord(**rung), at=now())
             if record.rung not in [r.rung for r in self._study.trial(number).rungs]:
                 self._study.record_rung(number, record)
                 self._tell_rung(number, record)
+                self._tick()
         for fault in result.get("faults", ()):  # lists, as Tune flattens mappings
             self._survived(number, fault)
         if "state" in result:
@@ -158,7 +163,7 @@ class StudySearcher(Searcher):
     def _survived(self, number: int, told: Mapping[str, Any]) -> None:
         trial = self._study.trial(number)
         seen = trial.rungs[-1].images_seen if trial.rungs else 0
-        fault = Fault(**told, images_seen=seen, at=time.time())
+        fault = Fault(**told, images_seen=seen, at=now())
         if trial.state == "running" and self._study.survived(number, fault):
             for listener in self._listeners:
                 listener.trial_survived(self._study.trial(number), fault)

@@ -84,6 +84,10 @@ class TrialShape:
             )
         return places // self.workers
 
+    def fair_size(self, nodes: Sequence[Mapping[str, float]], slots: int) -> int:
+        """How many workers a trial has where so many slots share these nodes: from the fewest to the most."""
+        return max(self.workers, min(self.most_workers, self.places(nodes) // max(1, slots)))
+
     def places(self, nodes: Sequence[Mapping[str, float]]) -> int:
         """How many workers the nodes hold; arguments as for `concurrency`."""
         return sum(self._workers_on(node) for node in nodes)

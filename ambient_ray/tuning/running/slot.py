@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..faults import too_many
+from ..faults import BLAMELESS, MOST_BLAMELESS, too_many
 
 # Seconds after which a call that waits for news comes back without any, and is made again.
 POLL = 20.0
@@ -201,6 +201,14 @@ class Slot:
         with self._changed:
             return self._changed.wait_for(said, seconds)
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """Which trials of which study it holds, for its log: study, and trial, a number or a list."""
+        with self._changed:
+            jobs = [held.job for held in self._seats if held is not None and not held.ended]
+        numbers = [job["number"] for job in jobs]
+        return {"study": jobs[0].get("study", ""), "trial": numbers if len(numbers) > 1 else numbers[0]} if jobs else {}
+
     def close(self, seconds: float) -> None:
         """Send the workers home and wait for them, at most so long."""
         with self._changed:
@@ -233,7 +241,8 @@ class Slot:
                 blameless = self._leaving or preempted
                 stillborn = 0 if self._asked or blameless else stillborn + 1
                 self._asked = False
-                if stillborn >= _STILLBORN:
+                # Who is killed from outside while it starts says nothing of whether workers can start.
+                if stillborn >= (MOST_BLAMELESS if cause in BLAMELESS else _STILLBORN):
                     self._broken = cause, reason
                 cause, reason = ("hang", self._hung) if self._hung else (cause, reason)
                 self._failed(cause, reason, counts=not blameless)

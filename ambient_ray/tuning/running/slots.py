@@ -20,7 +20,7 @@ from typing import Any
 
 from ..faults import MOST_BLAMELESS
 from .causes import explained
-from .nodes import Placements, draining, fair_size, staying, was_preempted
+from .nodes import Placements, draining, staying, was_preempted
 from .shape import TrialShape
 from .slot import Job, Message, Slot
 
@@ -83,11 +83,11 @@ class SlotHost:
         self._workers: dict[tuple[int, int], list[Any]] = {}  # (slot, launch) -> actors
         self._me = ray.get_runtime_context().current_actor
         self._all_slots = slots or count
-        self._sizes: dict[int, int] = {}  # of each slot's launch
         self._wanted = self._size() if shape.elastic else shape.workers
         self._placements = Placements(ray.get_runtime_context().get_node_id())
         first = secrets.randbits(40)  # a host that was started again must not hear the workers of its earlier life
-        self._slots = [
+        self._slots: list[Slot] = []
+        self._slots += [
             Slot(
                 self._runner(k), max_failures, explained, first, seats, was_preempted, self._misfit(k),
                 hang, self._killer(k),
@@ -124,9 +124,9 @@ class SlotHost:
         """See `Slot.leaving`."""
         return self._slots[slot].leaving(launch)
 
-    def arrive(self, slot: int, launch: int, node: str, worker: Any) -> None:
-        """A worker of a launch runs on this node, as this actor, which is killed if it hangs."""
-        self._placements.arrived(slot, launch, node)
+    def arrive(self, slot: int, launch: int, node: str, size: int, worker: Any) -> None:
+        """One of `size` workers of a launch runs on this node, as this actor, which is killed if it hangs."""
+        self._placements.arrived(slot, launch, node, size)
         self._workers.setdefault((slot, launch), []).append(worker)
 
     def share(self, slots: int) -> None:
@@ -167,14 +167,21 @@ class SlotHost:
             time.sleep(LOOK)
 
     def _size(self) -> int:
-        shape = self._shape
-        return fair_size(shape.places(staying()), self._all_slots, shape.workers, shape.most_workers)
+        return self._shape.fair_size(staying(), self._all_slots)
 
     def _misfit(self, slot: int) -> Callable[[], bool]:
-        return lambda: self._sizes.get(slot, self._wanted) != self._wanted
+        return lambda: self._shape.elastic and self._placements.size(slot) not in (None, self._wanted)
 
     def _runner(self, slot: int) -> Callable[[int], None]:
-        return lambda launch: self._train(slot, launch)
+        def run(launch: int) -> None:
+            try:
+                self._train(slot, launch)
+            except Exception:
+                ids = self._slots[slot].about if slot < len(self._slots) else {}  # it may fail while they are made
+                _log.warning("the workers of trial %s have ended", ids.get("trial"), exc_info=True, extra=ids)
+                raise
+
+        return run
 
     def _killer(self, slot: int) -> Callable[[int], None]:
         def kill(launch: int) -> None:
@@ -205,7 +212,6 @@ class SlotHost:
 
         shape, name = self._shape, f"{self._name}-{slot}"
         free_groups(name)  # of a controller that died
-        self._sizes[slot] = self._wanted
         trainer = SlotTrainer(
             serve,
             train_loop_config={
@@ -213,7 +219,7 @@ class SlotHost:
                 "imports": self._imports, "signs": min(_SIGNS, (self._hang or 60.0) / 4),
             },
             scaling_config=ScalingConfig(
-                num_workers=self._sizes[slot], use_gpu=shape.gpus > 0, resources_per_worker=shape.resources
+                num_workers=shape.workers, use_gpu=shape.gpus > 0, resources_per_worker=shape.resources
             ),
             run_config=RunConfig(
                 name=f"{name}-{launch}",
@@ -223,6 +229,7 @@ class SlotHost:
                 callbacks=[NotesGroups(name)],
             ),
             dashboard=self._dashboard,
+            elastic=(shape, self._all_slots) if shape.elastic else None,
         )  # fmt: skip
         try:
             trainer.fit()
@@ -273,12 +280,12 @@ class WorkerEnd:
             if answer != "wait":
                 return list(jobs)
 
-    def arrive(self, rank: int, node: str) -> None:
-        """This rank runs on this node, in this actor."""
+    def arrive(self, node: str, size: int) -> None:
+        """One of `size` workers runs on this node, in this actor; returns when the slot knows."""
         import ray
 
         me = ray.get_runtime_context().current_actor
-        self.host.arrive.remote(self.slot, self.launch, node, me)
+        ray.get(self.host.arrive.remote(self.slot, self.launch, node, size, me))
 
     def leave(self) -> None:
         """These workers have to leave; returns when the slot knows."""

@@ -11,7 +11,7 @@ from ray.train import WorkerGroupError
 sys.path.insert(0, str(Path(__file__).parent))
 from test_slot import JOB, OTHER, Workers, plain, until
 
-from ambient_ray.tuning.running.nodes import Placements, fair_size, was_preempted
+from ambient_ray.tuning.running.nodes import Placements, was_preempted
 from ambient_ray.tuning.running.slot import Slot
 
 
@@ -136,30 +136,25 @@ def test_a_group_is_made_anew_for_the_next_trial_when_there_is_other_room(place)
 def test_nodes_that_go_away_are_told_to_those_who_are_on_them_once():
     places = Placements("head")
     for slot, launch, node in ((0, 1, "a"), (0, 1, "b"), (1, 1, "b"), (2, 1, "c")):
-        places.arrived(slot, launch, node)
+        places.arrived(slot, launch, node, 2)
     assert places.to_tell(set()) == [] == places.to_tell({"elsewhere"})
     assert places.to_tell({"b"}) == [(0, 1), (1, 1)]
     assert places.to_tell({"b"}) == []
-    places.arrived(0, 2, "a")
-    places.arrived(0, 1, "b")  # a word that came late
+    places.arrived(0, 2, "a", 2)
+    places.arrived(0, 1, "b", 2)  # a word that came late
     assert places.to_tell({"b"}) == []
     assert places.to_tell({"a", "b"}) == [(0, 2)]
+    places.arrived(0, 3, "a", 1)
+    assert [places.size(slot) for slot in (0, 1, 9)] == [1, 2, None]
 
 
 def test_a_node_that_the_slots_themselves_are_on_is_told_once_and_not_to_every_group_that_follows():
     places = Placements("head")
-    places.arrived(0, 1, "a")
+    places.arrived(0, 1, "a", 2)
     assert places.to_tell({"head"}) == [(0, 1)]
-    places.arrived(0, 2, "a")
+    places.arrived(0, 2, "a", 2)
     assert places.to_tell({"head"}) == []
     assert places.to_tell({"head", "a"}) == [(0, 2)]
-
-
-@pytest.mark.parametrize(
-    ("places", "slots", "size"), [(8, 8, 1), (8, 2, 4), (8, 3, 2), (9, 2, 4), (0, 2, 1), (3, 1, 3), (100, 1, 4)]
-)
-def test_slots_share_the_room_evenly_between_the_fewest_and_the_most(places, slots, size):
-    assert fair_size(places, slots, 1, 4) == size
 
 
 def test_ray_s_word_that_a_node_was_taken_away_is_found_wherever_it_stands():

@@ -172,4 +172,3 @@ def test_a_wall_clock_that_jumps_spends_no_budget(tmp_path, monkeypatch):
         tune.suggest(name)
         tune.on_trial_result(name, {"rungs": [rung(0)]})
     assert all(0 <= seconds < 60 for seconds in asked) and len(asked) == 2
-    assert [trial.rungs[0].at for trial in study.trials()] == [4e9, 0.0]

@@ -70,6 +70,7 @@ def test_what_is_told_arrives_in_order_and_once(slot):
     slot.submit(0, JOB)
     slot.next(100, 0)
     assert slot.tell(100, 7, {"rungs": [0]}) and slot.tell(100, 7, {"rungs": [1]})
+    assert slot.about["trial"] == 7
     assert slot.news(7, 0) == [{"rungs": [0]}, {"rungs": [1]}]
     assert slot.tell(100, 7, {"state": "finished"})
     assert slot.news(7, 2) == [{"state": "finished"}]

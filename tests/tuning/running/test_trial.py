@@ -85,3 +85,29 @@ def test_a_shape_that_makes_no_sense_is_refused(shape, message):
 
 def test_a_fraction_of_a_gpu_reaches_ray_as_it_is():
     assert TrialShape(cpus=2, gpus=0.25).resources == {"CPU": 2, "GPU": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("cores", "slots", "size"), [(8, 8, 1), (8, 2, 4), (8, 3, 2), (9, 2, 4), (0, 2, 1), (3, 1, 3), (100, 1, 4)]
+)
+def test_slots_share_the_room_evenly_between_the_fewest_and_the_most(cores, slots, size):
+    assert TrialShape(most=4).fair_size([{"CPU": cores}], slots) == size
+
+
+def test_an_elastic_group_starts_with_its_share_of_what_the_cluster_has_by_then(monkeypatch):
+    """A node that has died since the last try is no longer waited for, and one that is drained is not counted."""
+    from ray.train import ScalingConfig
+
+    from ambient_ray.tuning.running import trainer
+
+    nodes = [{"CPU": 1.0}, {"CPU": 1.0}, {"CPU": 2.0}]
+    monkeypatch.setattr(trainer, "staying", lambda: nodes)
+    shape = TrialShape(most=4)
+    policy = trainer.FairScaling(ScalingConfig(num_workers=1, resources_per_worker=shape.resources), shape, slots=1)
+    sizes = []
+    while nodes:
+        decision = policy.make_decision_for_non_running_worker_group()
+        sizes.append(decision.num_workers)
+        assert decision.resources_per_worker == {"CPU": 1}
+        nodes.pop()
+    assert sizes == [4, 2, 1]
