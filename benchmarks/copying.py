@@ -115,6 +115,10 @@ class _Mute:
         """Every arm goes on."""
         return True
 
+    def noted(self, text: str) -> None:
+        """Say it."""
+        print(text)
+
 
 def _train(job: Job) -> str:
     from ambient_ray.data import to_float

@@ -165,6 +165,10 @@ class Keep:
         self.rungs.append(result)
         return True
 
+    def noted(self, text):
+        """Say it."""
+        print(text)
+
 
 def share():
     """Sampling and scoring over training, in seconds, of a rung of the default search."""

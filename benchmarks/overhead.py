@@ -39,6 +39,9 @@ class Clock:
     def rung_scored(self, trial, rung):
         self.training[trial.number] += rung.seconds
 
+    def trial_noted(self, trial, text):
+        print(f"trial {trial.number} {text}")
+
     def trial_ended(self, trial):
         self.ended[trial.number] = time.time()
 

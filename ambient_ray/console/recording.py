@@ -6,7 +6,9 @@ from pathlib import Path
 
 from ambient_ray.reporting.registered import Chosen, models_to_register
 from ambient_ray.reporting.verdict import Verdict, metrics
+from ambient_ray.storage import SAMPLES, locate
 from ambient_ray.tracking import DatasetFacts, FoundModel, RungScores, StudyRecorder
+from ambient_ray.tracking.checkpoint import CheckpointUnreadableError, local_checkpoint
 from ambient_ray.tuning.records import Landscape, RungRecord, TrialRecord
 
 from .closing import Registered
@@ -32,6 +34,10 @@ class Tracked:
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
         """A rung's scores, with its checkpoint for the pictures."""
         self._recorder.rung_scored(trial.number, _scores(rung))
+
+    def trial_noted(self, trial: TrialRecord, text: str) -> None:
+        """What a trial waits for, or got over."""
+        self._recorder.trial_noted(trial.number, text)
 
     def trial_ended(self, trial: TrialRecord) -> None:
         """A trial is finished, stopped or failed."""
@@ -135,7 +141,9 @@ def record_reproducibility(prepared: Prepared, recorder: StudyRecorder) -> None:
     front = land.front
     shown = [c for c in land.candidates if c in front or c.trial.arm == "ddpm"]
     names = {
-        f"{c.trial.label} · trial {c.trial.number} · {c.rung.images_seen:,}": Path(c.rung.checkpoint) for c in shown
+        f"{c.trial.label} · trial {c.trial.number} · {c.rung.images_seen:,}": folder
+        for c in shown
+        if (folder := _samples_of(c.rung)) is not None
     }
     pairs = reproducibility_of_pairs(names)
     if not pairs:
@@ -150,5 +158,14 @@ def record_reproducibility(prepared: Prepared, recorder: StudyRecorder) -> None:
 
 def _scores(rung: RungRecord) -> RungScores:
     return RungScores(
-        rung.rung, rung.images_seen, dict(rung.scores), dict(rung.facts), Path(rung.checkpoint), rung.seconds, rung.at
-    )
+        rung.rung, rung.images_seen, dict(rung.scores), dict(rung.facts), locate(rung.checkpoint), rung.seconds,
+        rung.at, rung.digest,
+    )  # fmt: skip
+
+
+def _samples_of(rung: RungRecord) -> Path | None:
+    """The checkpoint's samples on this machine; None where they cannot be had, which its rung's pictures told."""
+    try:
+        return local_checkpoint(locate(rung.checkpoint), (SAMPLES,), rung.digest)
+    except CheckpointUnreadableError:
+        return None

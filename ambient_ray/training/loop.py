@@ -5,20 +5,22 @@ Alone (`run_trial`), or with others of the same network in one process (`run_pac
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ambient_ray.storage import DamagedCheckpointError, Location, Patience, StorageGivenUpError, patiently
+
 from .checkpoint import (
     CheckpointMismatchError,
-    DamagedCheckpointError,
     check_continues,
     read_checkpoint,
     restore,
@@ -37,6 +39,7 @@ from .trial import Outcome, Reporter, RungResult, TrainingData, TrialInputError,
 CHECK_EVERY = 100
 PROGRESS_SECONDS = 2.0
 
+Kept = TypeVar("Kept")
 Step = tuple[Tensor, Tensor]  # loss and gradient norm, as `TrainState.step` gives them
 Life = Generator[None, Step, Outcome]
 
@@ -47,22 +50,25 @@ def run_trial(
     world: World,
     reporter: Reporter,
     *,
-    workdir: Path,
-    resume: Path | None = None,
+    workdir: Location,
+    resume: Location | None = None,
     score: Scorer | None = None,
+    patience: Patience = Patience(),  # noqa: B008  # frozen
 ) -> Outcome:
     """Train a model through the settings' rungs, as one of world.size ranks that all call this.
 
-    workdir: where rank 0 keeps a checkpoint folder a rung, `rung-00-000016000` and so on.
-    resume: a checkpoint folder to continue from, readable by every rank; bit for bit what an uninterrupted
+    workdir: where rank 0 keeps a checkpoint a rung, `rung-00-000016000` and so on.
+    resume: a checkpoint to continue from, readable by every rank; bit for bit what an uninterrupted
     run does on one CPU. Its rung is reported once more (resumed=True), in case the answer was never heard.
     score: what a rung measures, by default `study_scorer`.
+    patience: how long a disk that is full, or a store that is away, is waited for; the reporter is told.
 
-    Returns Outcome: `finished`, `stopped` by the reporter, or `failed` when training diverged.
+    Returns Outcome: `finished`, `stopped` by the reporter, or `failed` when training diverged or a checkpoint could not
+    be kept.
     Raises TrialInputError, DamagedCheckpointError or CheckpointMismatchError before the first step.
     """
     with _own_rng(world):
-        trial = _Trial(settings, data, world, reporter, workdir, score)
+        trial = _Trial(settings, data, world, reporter, workdir, score, patience)
         life = trial.life(resume)
         try:
             next(life)
@@ -78,12 +84,17 @@ class PackedTrial(NamedTuple):
 
     settings: TrainSettings
     reporter: Reporter
-    workdir: Path
-    resume: Path | None = None
+    workdir: Location
+    resume: Location | None = None
 
 
 def run_packed(
-    trials: Sequence[PackedTrial], data: TrainingData, world: World, *, score: Scorer | None = None
+    trials: Sequence[PackedTrial],
+    data: TrainingData,
+    world: World,
+    *,
+    score: Scorer | None = None,
+    patience: Patience = Patience(),  # noqa: B008  # frozen
 ) -> list[Outcome]:
     """Train several models of one network in this process, each as `run_trial` would: the outcomes, in order.
 
@@ -103,7 +114,7 @@ def run_packed(
         states: dict[int, TrainState] = {}
         outcomes: dict[int, Outcome] = {}
         for number, (settings, reporter, workdir, resume) in enumerate(trials):
-            trial = _Trial(settings, data, world, reporter, workdir, score)
+            trial = _Trial(settings, data, world, reporter, workdir, score, patience)
             life = trial.life(resume)
             try:
                 next(life)
@@ -139,8 +150,9 @@ class _Trial:
         data: TrainingData,
         world: World,
         reporter: Reporter,
-        workdir: Path,
+        workdir: Location,
         score: Scorer | None,
+        patience: Patience,
     ) -> None:
         data = own_subset(settings, data, scored=score is None and world.rank == 0, device=world.device)
         self.settings, self.data, self.world, self.reporter, self.workdir = (
@@ -152,13 +164,13 @@ class _Trial:
         )
         self.state = TrainState(settings, data, world)
         self.at_once = samples_at_once(settings, self.state.ema.model, data.train, world.device)
-        self.score = score
+        self.score, self.patience = score, patience
         if score is None and world.rank == 0:
             self.score = study_scorer(settings, data, self.state.sigma_data, world.device, self.at_once)
         self.meter = Meter(world.device)
         self.history: list[RungResult] = []
 
-    def life(self, resume: Path | None) -> Life:
+    def life(self, resume: Location | None) -> Life:
         """The whole trial, in the hands of whoever makes its steps: yields for a step, and returns the outcome."""
         if resume is not None and not self.take_up(resume):
             return self.outcome("stopped", "stopped at the rung that it was taken up from")
@@ -171,13 +183,16 @@ class _Trial:
             samples = draw_samples(self.settings, self.state.sampled, self.data.train, self.world, self.at_once)
             if samples is None:
                 return self.outcome("failed", f"samples became non-finite at image {self.state.images_seen}")
-            if not self.reporter.rung(self.finish_rung(rung, trained, samples, began, seconds)):
+            result = self.finish_rung(rung, trained, samples, began, seconds)
+            if result.problem and self.world.size == 1:  # else the reporter, which tells every rank
+                return self.outcome("failed", result.problem)
+            if not self.reporter.rung(result):
                 return self.outcome("stopped", f"stopped at rung {rung}, image {self.state.images_seen}")
         return self.outcome("finished", f"finished all {len(self.settings.rungs)} rungs")
 
-    def take_up(self, resume: Path) -> bool:
+    def take_up(self, resume: Location) -> bool:
         """Continue from a checkpoint: whether its rung's answer is to go on."""
-        checkpoint = read_checkpoint(resume)
+        checkpoint = self.patiently(lambda: read_checkpoint(resume), resume)
         check_continues(checkpoint, self.settings, self.data.train.content_hash)
         restore(self.state, checkpoint)
         self.history = list(checkpoint.history)
@@ -213,18 +228,30 @@ class _Trial:
         scored = self.score(state.ema.model, samples)
         images = state.images_seen - (self.history[-1].images_seen if self.history else 0)
         speed = {"loss": trained.loss, "grad_norm": trained.grad_norm, "images_per_second": images / seconds}
-        folder = self.workdir / checkpoint_name(rung, state.images_seen)
+        place = self.workdir / checkpoint_name(rung, state.images_seen)
         scores = dict(scored.scores) | speed
-        result = RungResult(rung, state.images_seen, scores, scored.facts, folder, time.monotonic() - began)
-        self.history.append(result)
-        save_checkpoint(
-            folder,
-            state,
-            tuple(self.history),
-            content_hash=self.data.train.content_hash,
-            arrays=self.arrays(scored, samples),
+        result = RungResult(rung, state.images_seen, scores, scored.facts, place, time.monotonic() - began)
+        arrays, history = self.arrays(scored, samples), (*self.history, result)
+        try:
+            digest = self.patiently(
+                lambda: save_checkpoint(
+                    place, state, history, content_hash=self.data.train.content_hash, arrays=arrays
+                ),
+                place,
+            )
+        except StorageGivenUpError as error:
+            return dataclasses.replace(result, checkpoint=None, problem=str(error))
+        self.history.append(dataclasses.replace(result, digest=digest))
+        return self.history[-1]
+
+    def patiently(self, action: Callable[[], Kept], place: Location) -> Kept:
+        """Do what a full disk or a store may refuse for a while; the reporter hears of it, and that the trial lives."""
+        reporter, seen = self.reporter, self.state.images_seen
+        if self.world.rank != 0:
+            return patiently(action, place, patience=self.patience)
+        return patiently(
+            action, place, patience=self.patience, say=reporter.noted, alive=lambda: reporter.progress(seen, math.nan)
         )
-        return result
 
     def arrays(self, scored: Scored, samples: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
         labels = sample_labels(self.settings, self.data.train)

@@ -8,13 +8,14 @@ import logging
 import math
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from ambient_ray.storage import Location, Patience
+
     from .checkpoint import Checkpoint
     from .trial import RungResult, World
 
@@ -49,7 +50,7 @@ class RayReporter:
     Args:
         job: what is trained: number, arm (ddpm, rival, ambient or replica; the judge protects some by it), replica_of,
             judge (its actor handle), needed (names of the scores without which a rung cannot be judged), folder (where
-            the trial's checkpoints are).
+            the trial's checkpoints are, a path or URL).
         world: this worker's place.
         slot: who is told.
     """
@@ -85,12 +86,19 @@ class RayReporter:
             raise UnjudgeableError(problem)
         return bool(goes_on)
 
+    def noted(self, text: str) -> None:
+        """Pass on something worth a line to whoever watches the search."""
+        _log.warning("trial %s %s", self._number, text)
+        self.tell({"note": text})
+
     def tell(self, message: Mapping[str, Any]) -> bool:
         """Tell the slot something of this trial; False when nobody wants the trial any more."""
         return self._slot.tell(self._number, message)
 
     def _report(self, result: RungResult, resumed: bool) -> tuple[bool, str]:
         """Rank 0: hand the rung over; whether it is wanted, and why it cannot be judged, being then no candidate."""
+        if result.problem:
+            return False, result.problem
         bad = [name for name in self._needed if not math.isfinite(result.scores.get(name, math.nan))]
         if bad:
             return False, f"{bad[0]} is missing or not finite at rung {result.rung}, image {result.images_seen}"
@@ -109,10 +117,13 @@ class RayReporter:
             return False, str(getattr(error, "cause", error))
 
     def _record(self, result: RungResult) -> dict[str, Any]:
+        from ambient_ray.storage import locate
+
         from .trial import checkpoint_name
 
-        name = checkpoint_name(result.rung, result.images_seen)
-        return {**result.to_dict(), "checkpoint": f"{self._folder}/{name}"}
+        # A rung of before the checkpoint that the trial was taken up from is beside that.
+        place = result.checkpoint or locate(self._folder) / checkpoint_name(result.rung, result.images_seen)
+        return {**result.to_dict(), "checkpoint": str(place), "digest": result.digest}
 
 
 def serve(config: Mapping[str, Any]) -> None:
@@ -160,38 +171,48 @@ def run_jobs(jobs: Sequence[Mapping[str, Any]], data: Any, world: World, slot: S
 
     Args:
         jobs: of each: number, arm, replica_of, training (the study's `TrainSettings` as a dict), settings (the trial's
-            own over them), folder (where its checkpoints are), judge, needed. Several are trained as one batched
-            network (`run_packed`).
+            own over them), folder (where its checkpoints are, a path or URL), kept (those that the study knows of,
+            which may lie elsewhere), patience (hours to wait for that place), judge, needed. Several are trained as one
+            batched network (`run_packed`).
         data: `TrainingData`.
         world: this worker's place.
         slot: who is told of rungs.
     """
+    from ambient_ray.storage import Patience, StorageGivenUpError, locate
+
     from .checkpoint import CheckpointMismatchError
     from .loop import PackedTrial, run_packed, run_trial
     from .settings import TrainSettings
 
+    patience = Patience(hours=float(jobs[0].get("patience", Patience.hours)))
     trials, reporters = [], []
-    for job in jobs:
-        if world.rank == 0:
-            job["judge"].beat.remote(job["number"], 0, math.nan)
-        settings = TrainSettings.from_dict(job["training"]).overlaid(job["settings"])
-        reporter, folder = RayReporter(job, world, slot), Path(job["folder"])
-        kept = newest_checkpoint(folder)
-        if kept is not None:
-            reporter.earlier = kept.history[:-1]
-        reporters.append(reporter)
-        trials.append(PackedTrial(settings, reporter, folder, None if kept is None else kept.folder))
     try:
+        for job in jobs:
+            if world.rank == 0:
+                job["judge"].beat.remote(job["number"], 0, math.nan)
+            settings = TrainSettings.from_dict(job["training"]).overlaid(job["settings"])
+            reporter, folder = RayReporter(job, world, slot), locate(job["folder"])
+            kept = same_checkpoint(folder, [locate(place) for place in job.get("kept", ())], world, reporter, patience)
+            if kept is not None:
+                reporter.earlier = kept.history[:-1]
+            reporters.append(reporter)
+            trials.append(PackedTrial(settings, reporter, folder, None if kept is None else kept.place))
         if len(trials) == 1:
             settings, _, folder, resume = trials[0]
-            outcomes = [run_trial(settings, data, world, reporters[0], workdir=folder, resume=resume)]
+            outcomes = [
+                run_trial(settings, data, world, reporters[0], workdir=folder, resume=resume, patience=patience)
+            ]
         else:
             alone = [
                 trial._replace(reporter=InPack(reporter)) for trial, reporter in zip(trials, reporters, strict=True)
             ]
-            outcomes = run_packed(alone, data, world)
+            outcomes = run_packed(alone, data, world, patience=patience)
     except (UnjudgeableError, CheckpointMismatchError) as error:
         return [{"state": "failed", "reason": str(error)}]
+    except StorageGivenUpError as error:
+        if world.size > 1:
+            raise  # the other ranks wait for this one: all are started anew
+        return [{"state": "failed", "reason": str(error)} for _ in jobs]
     return [{"state": o.state, "reason": o.reason if o.state != "finished" else ""} for o in outcomes]
 
 
@@ -209,6 +230,10 @@ class InPack:
         """See `RayReporter.progress`."""
         self._reporter.progress(images_seen, loss)
 
+    def noted(self, text: str) -> None:
+        """See `RayReporter.noted`."""
+        self._reporter.noted(text)
+
     def rung(self, result: RungResult, *, resumed: bool = False) -> bool:
         """See `RayReporter.rung`; False where that raises."""
         try:
@@ -220,16 +245,63 @@ class InPack:
         return goes_on
 
 
-def newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The last whole checkpoint among a trial's; one that is damaged is passed over for the one before it."""
-    from .checkpoint import DamagedCheckpointError, read_checkpoint
+def same_checkpoint(
+    folder: Location, known: Sequence[Location], world: World, reporter: RayReporter, patience: Patience
+) -> Checkpoint | None:
+    """The newest checkpoint that the first rank finds whole, for every rank: one that saw another would train apart."""
+    from ambient_ray.storage import patiently
 
-    for path in sorted(folder.glob("rung-*"), reverse=True):
+    found: Checkpoint | None = None
+    if world.rank == 0:
+        found = patiently(
+            lambda: newest_checkpoint(folder, known, reporter.noted),
+            folder,
+            patience=patience,
+            say=reporter.noted,
+            alive=lambda: reporter.progress(0, math.nan),
+        )
+    if world.size == 1:
+        return found
+    from ray.train.collective import broadcast_from_rank_zero
+
+    from .checkpoint import read_checkpoint
+
+    place = broadcast_from_rank_zero(None if found is None else found.place)
+    if world.rank == 0 or place is None:
+        return found
+    return patiently(lambda: read_checkpoint(place), place, patience=patience)
+
+
+def newest_checkpoint(
+    folder: Location, known: Sequence[Location] = (), say: Callable[[str], None] = lambda text: None
+) -> Checkpoint | None:
+    """The last whole checkpoint among a trial's; one that is damaged is passed over for the one before it.
+
+    Args:
+        folder: where the trial keeps its checkpoints.
+        known: some that the study knows of; they lie elsewhere where that place was changed since.
+        say: told of what was passed over, and what the trial goes on with instead.
+
+    Raises:
+        OSError: the store does not answer, so that nobody knows.
+    """
+    from ambient_ray.storage import DamagedCheckpointError, children
+
+    from .checkpoint import read_checkpoint
+
+    places = {place.name: place for place in [*known, *children(folder)]}  # the folder's own before the study's
+    damaged = []
+    found: Checkpoint | None = None
+    for _, place in sorted(places.items(), reverse=True):
         try:
-            return read_checkpoint(path)
+            found = read_checkpoint(place)
+            break
         except DamagedCheckpointError as error:
-            _log.warning("passed over: %s", error)
-    return None
+            damaged.append(str(error).removesuffix("; use an older checkpoint"))
+    for problem in damaged:
+        instead = "starts anew" if found is None else f"goes on from the one before, {found.images_seen:,} images"
+        say(f"{instead}: {problem}")
+    return found
 
 
 @contextmanager

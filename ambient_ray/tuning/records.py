@@ -35,9 +35,10 @@ class RungRecord:
         images_seen: training length so far, in images.
         scores: name -> value, with `<name>_low` and `<name>_high` for 95 % intervals.
         facts: what the scores depend on (extractor, weight hash, N, reference, seeds, ...).
-        checkpoint: the folder of the rung's checkpoint.
+        checkpoint: the path or URL of the rung's checkpoint.
         seconds: wall time of the rung, training and scoring.
         at: when the search heard of it, in seconds since 1970; 0 where nobody noted it.
+        digest: SHA-256 of the checkpoint's description as its trial wrote it; "" where it is not known.
     """
 
     rung: int
@@ -47,6 +48,7 @@ class RungRecord:
     checkpoint: str
     seconds: float = 0.0
     at: float = 0.0
+    digest: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
@@ -70,6 +72,7 @@ class TrialRecord:
         source: who chose the configuration: baseline | enqueued | prior | sampler | replica.
         spared: for a stopped trial, the share of its training length that it did not have to run.
         noted: what the sampler noted about it.
+        notes: what went wrong and was got over, in order: what it waited for, which checkpoint was damaged.
     """
 
     number: int
@@ -82,6 +85,13 @@ class TrialRecord:
     source: str = "sampler"
     spared: float = 0.0
     noted: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def waits(self) -> str:
+        """What it waits for at the moment, as its last note says; "" while it does not."""
+        last = self.notes[-1] if self.notes and not self.ended else ""
+        return last if last.startswith("waits") else ""
 
     @property
     def ended(self) -> bool:

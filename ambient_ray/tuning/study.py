@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -11,7 +11,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ambient_ray.errors import UserError
+from ambient_ray.storage import Patience
 
+from .journal import PatientJournal
 from .proposer import Proposal, Proposer
 from .records import (
     Landscape,
@@ -26,6 +28,7 @@ from .records import (
 from .space import Space
 
 _RUNG = "rung:"
+_NOTES = 50  # kept of a trial, the last ones
 
 
 class StudySettingsChangedError(UserError):
@@ -68,6 +71,7 @@ class Study:
         objectives: the names of the two scores that are minimised.
         proposer: chooses configurations; only `ask` needs it. Default: independent random draws.
         delta: fidelity worse than (1 + delta) times DDPM's best is of no use (`reference`).
+        patience: how long a journal waits for a disk that is full.
 
     Raises:
         StudyStorageError: the storage cannot be opened.
@@ -81,11 +85,12 @@ class Study:
         proposer: Proposes | None = None,
         *,
         delta: float = 1.0,
+        patience: Patience = Patience(),  # noqa: B008  # frozen
     ) -> None:
         self.name, self.storage_url, self.objectives, self.delta = name, storage, objectives, delta
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
-            self._storage = _storage(storage)
+            self._storage, self._journal = _storage(storage, patience)
             self._study = optuna.create_study(
                 study_name=name,
                 storage=self._storage,
@@ -122,6 +127,11 @@ class Study:
     def searched(self, seconds: float) -> None:
         """Remember for how long the study has been searched in all."""
         self._remember("seconds", seconds)
+
+    def tell_waits(self, say: Callable[[str], None]) -> None:
+        """Say from now on to `say` when the journal waits for a full disk, and when it goes on."""
+        if self._journal is not None:
+            self._journal.say = say
 
     def _remember(self, key: str, value: Any) -> None:
         self._study.set_user_attr(key, value)
@@ -228,6 +238,15 @@ class Study:
         self._storage.set_trial_user_attr(self._ids[number], f"{_RUNG}{record.rung}", record.to_dict())
         self._records[number] = self._records[number].with_rung(record)
 
+    def note(self, number: int, text: str) -> None:
+        """Remember what a running trial waits for or got over, as a clause without its name; the last 50 are kept."""
+        trial = self._records[number]
+        if trial.ended:
+            return
+        notes = (*trial.notes, text)[-_NOTES:]
+        self._storage.set_trial_user_attr(self._ids[number], "notes", list(notes))
+        self._records[number] = replace(trial, notes=notes)
+
     def finish(self, number: int, state: State, reason: str = "", *, rungs_left: float = 0.0) -> None:
         """End a trial. In the storage it stands with its best rung (`best_rung`).
 
@@ -307,17 +326,19 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         source=attrs.get("source", "baseline" if "baseline" in attrs else "sampler"),
         spared=attrs.get("spared", 0.0),
         noted=attrs.get("sampler", {}),
+        notes=tuple(attrs.get("notes", ())),
     )
 
 
-def _storage(url: str) -> Any:
+def _storage(url: str, patience: Patience) -> tuple[Any, PatientJournal | None]:
+    """Optuna's storage, and the journal below it where it is one."""
     from optuna.storages import InMemoryStorage, JournalStorage, get_storage
-    from optuna.storages.journal import JournalFileBackend
 
     if url == "memory:":
-        return InMemoryStorage()
+        return InMemoryStorage(), None
     if not url.startswith("journal:"):
-        return get_storage(url)
+        return get_storage(url), None
     path = Path(url.removeprefix("journal:"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(path)))
+    journal = PatientJournal(path, patience)
+    return JournalStorage(journal), journal

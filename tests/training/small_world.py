@@ -66,7 +66,7 @@ class Recorder:
     """A reporter that remembers, and stops at the rungs it is told to."""
 
     def __init__(self, stop_at=()):
-        self.stop_at, self.results, self.resumed, self.losses = tuple(stop_at), [], [], []
+        self.stop_at, self.results, self.resumed, self.losses, self.notes = tuple(stop_at), [], [], [], []
 
     def progress(self, images_seen, loss):
         self.losses.append((images_seen, loss))
@@ -74,3 +74,6 @@ class Recorder:
     def rung(self, result, *, resumed=False):
         (self.resumed if resumed else self.results).append(result)
         return result.rung not in self.stop_at
+
+    def noted(self, text):
+        self.notes.append(text)

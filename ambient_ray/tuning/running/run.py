@@ -56,11 +56,12 @@ class SearchPlan:
         rungs: training length at each rung, in images.
         policy: what the judge decides by.
         shape: what a trial asks of the cluster.
-        folder: where trials keep their checkpoints.
+        folder: where trials keep their checkpoints: a path that every node reaches, or a URL.
         max_concurrent: an upper bound; the cluster's size is another.
         max_failures: how often a trial is taken up again from its checkpoint after its workers died.
         imports: modules that the workers import while they wait for their first trial.
         pack: how many trials a worker trains together.
+        patience: hours that a trial waits for a full disk, or a store that is away.
     """
 
     space: Space
@@ -73,14 +74,13 @@ class SearchPlan:
     max_failures: int = 1
     imports: Sequence[str] = ()
     pack: int = 1
+    patience: float = 12.0
 
     def slots(self) -> Slots:
         """Slots for these trials; none has started yet."""
         # In a joined cluster the hosts may be on nodes that don't know our settings.
         environment = {key: value for key, value in os.environ.items() if key in ENVIRONMENT | LOCAL}
-        return Slots(
-            self.shape, f"{self.folder}/train", tuple(self.imports), self.max_failures, environment, self.pack
-        )  # fmt: skip
+        return Slots(self.shape, tuple(self.imports), self.max_failures, environment, self.pack)
 
 
 def start_ray(address: str | None, cpus: int, data_bytes: int = 0) -> list[dict[str, float]]:
@@ -197,6 +197,7 @@ def run_search(
     import ray
     from ray import tune  # a second, in which the slots' workers start
 
+    from .scratch import ray_scratch
     from .searcher import StudySearcher
     from .trial import drive_trial
 
@@ -210,16 +211,20 @@ def run_search(
     on_start(lambda: dict(ray.get(judge.beats.remote(), timeout=30)))
     needed = plan.policy.needed(study.objectives)
     searcher = StudySearcher(
-        study, plan.space, {**shared, "judge": judge, "folder": plan.folder, "uid": study.uid, "needed": needed},
+        study, plan.space, {
+            **shared, "judge": judge, "folder": plan.folder, "uid": study.uid, "needed": needed,
+            "patience": plan.patience,
+        },
         plan.rungs, study.running(), listeners, ends, spent=lambda seconds: budget.reached(study.trials(), seconds),
     )  # fmt: skip
     # A driver that takes a CPU starves the workers; Tune refuses to ask for nothing, so it asks for 1 MB.
     trainable = tune.with_resources(drive_trial, tune.PlacementGroupFactory([{"CPU": 0, "memory": 2**20}]))
-    tune.Tuner(
-        trainable,
-        tune_config=tune.TuneConfig(
-            search_alg=searcher, num_samples=most, max_concurrent_trials=at_once, reuse_actors=True
-        ),
-        run_config=tune.RunConfig(name=time.strftime("%Y%m%d-%H%M%S"), storage_path=f"{plan.folder}/tune", verbose=0),
-    ).fit()
+    with ray_scratch("tune") as folder:
+        tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=searcher, num_samples=most, max_concurrent_trials=at_once, reuse_actors=True
+            ),
+            run_config=tune.RunConfig(name=time.strftime("%Y%m%d-%H%M%S"), storage_path=folder, verbose=0),
+        ).fit()
     return searcher.ended_because or budget.reached(study.trials(), study.seconds)

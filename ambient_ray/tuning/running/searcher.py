@@ -28,6 +28,9 @@ class Listener(Protocol):
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
         """A rung's scores are in the study."""
 
+    def trial_noted(self, trial: TrialRecord, text: str) -> None:
+        """A trial waits for a disk or store, goes on, or got over something; a clause without its name."""
+
     def trial_ended(self, trial: TrialRecord) -> None:
         """A trial is finished, stopped or failed."""
 
@@ -92,6 +95,7 @@ class StudySearcher(Searcher):
             "arm": trial.arm if trial.replica_of is None else "replica",
             "replica_of": trial.replica_of,
             "settings": dict(trial.settings),
+            "kept": [rung.checkpoint for rung in trial.rungs],
             "slot": self._slots[trial_id],
             "shared": self._shared,
         }
@@ -107,8 +111,12 @@ class StudySearcher(Searcher):
         return seconds
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """A rung, or the end of a trial."""
+        """A rung, a note, or the end of a trial."""
         number = self._numbers[trial_id]
+        if "note" in result:
+            self._study.note(number, str(result["note"]))
+            for listener in self._listeners:
+                listener.trial_noted(self._study.trial(number), str(result["note"]))
         for rung in result.get("rungs", ()):
             record = replace(RungRecord(**rung), at=time.time())
             if record.rung not in [r.rung for r in self._study.trial(number).rungs]:

@@ -28,8 +28,7 @@ class SlotHost:
 
     Args:
         count: slots.
-        name: of these slots' Train runs; their folder is `folder`/`name`.
-        folder: where Ray Train keeps its own records; nothing of ours is in them.
+        name: of these slots' Train runs.
         shape: of a trial.
         imports: modules that the workers import while they wait for their first trial.
         max_failures: see `Slot`.
@@ -42,7 +41,6 @@ class SlotHost:
         self,
         count: int,
         name: str,
-        folder: str,
         shape: TrialShape,
         imports: Sequence[str],
         max_failures: int,
@@ -54,7 +52,7 @@ class SlotHost:
 
         for key, value in environment.items():
             os.environ.setdefault(key, value)
-        self._name, self._folder, self._shape, self._imports = name, folder, shape, tuple(imports)
+        self._name, self._shape, self._imports = name, shape, tuple(imports)
         self._dashboard = dashboard
         self._me = ray.get_runtime_context().current_actor
         first = time.time_ns() // 10**6  # a host that was started again must not hear the workers of its earlier life
@@ -94,24 +92,26 @@ class SlotHost:
 
         from ambient_ray.training.ray_worker import serve
 
+        from .scratch import ray_scratch
         from .trainer import SlotTrainer
 
         shape = self._shape
-        SlotTrainer(
-            serve,
-            train_loop_config={
-                "slot": WorkerEnd(self._me, slot, launch), "cpus": shape.cpus, "imports": self._imports,
-            },
-            scaling_config=ScalingConfig(
-                num_workers=shape.workers, use_gpu=shape.gpus > 0, resources_per_worker=shape.resources
-            ),
-            run_config=RunConfig(
-                name=f"{self._name}-{slot}-{launch}",
-                storage_path=self._folder,
-                failure_config=FailureConfig(max_failures=0),  # the slot counts a trial's failures, and starts anew
-            ),
-            dashboard=self._dashboard,
-        ).fit()  # fmt: skip
+        with ray_scratch("train") as folder:
+            SlotTrainer(
+                serve,
+                train_loop_config={
+                    "slot": WorkerEnd(self._me, slot, launch), "cpus": shape.cpus, "imports": self._imports,
+                },
+                scaling_config=ScalingConfig(
+                    num_workers=shape.workers, use_gpu=shape.gpus > 0, resources_per_worker=shape.resources
+                ),
+                run_config=RunConfig(
+                    name=f"{self._name}-{slot}-{launch}",
+                    storage_path=folder,
+                    failure_config=FailureConfig(max_failures=0),  # the slot counts a trial's failures, and starts anew
+                ),
+                dashboard=self._dashboard,
+            ).fit()  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,6 @@ class Slots:
 
     Attributes:
         shape: of a trial.
-        folder: where Ray Train keeps its records.
         imports: see `SlotHost`.
         max_failures: see `Slot`.
         environment: see `SlotHost`.
@@ -197,7 +196,6 @@ class Slots:
     """
 
     shape: TrialShape
-    folder: str
     imports: Sequence[str] = ()
     max_failures: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -218,7 +216,7 @@ class Slots:
             options = {"max_restarts": -1, "max_concurrency": waiting + 4}
             strategy = "SPREAD" if spread else "DEFAULT"
             host = ray.remote(SlotHost).options(num_cpus=0, scheduling_strategy=strategy, **options).remote(
-                slots, f"{time.strftime('%Y%m%d-%H%M%S')}-{len(self._hosts)}", self.folder, self.shape,
+                slots, f"{time.strftime('%Y%m%d-%H%M%S')}-{len(self._hosts)}", self.shape,
                 tuple(self.imports), self.max_failures, dict(self.environment), self.seats, dashboard,
             )  # fmt: skip
             self._hosts.append(host)

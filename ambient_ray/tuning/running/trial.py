@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from ambient_ray.storage import locate
+
 from .slots import TrialEnd, root_cause
 
 
@@ -10,16 +12,17 @@ def drive_trial(config: dict[str, Any]) -> None:
 
     Args:
         config: what `StudySearcher.suggest` gives: number, arm, replica_of, settings, slot (a `TrialEnd`), and
-            `shared`, the same for all trials (training: the study's settings as a dict, data, judge, needed, uid,
-            folder).
+            `kept` (checkpoints that the study knows of), and `shared`, the same for all trials (training: the study's
+            settings as a dict, data, judge, needed, uid, folder, patience).
     """
     from ray import tune
 
     shared, slot = config["shared"], config["slot"]
     assert isinstance(slot, TrialEnd)
-    job = {key: config[key] for key in ("number", "arm", "settings", "replica_of")}
+    job = {key: config[key] for key in ("number", "arm", "settings", "replica_of", "kept")}
     job |= {key: shared[key] for key in ("training", "data", "judge", "needed")}
-    job["folder"] = f"{shared['folder']}/{config['number']:04d}-{shared['uid']}"
+    job |= {"patience": shared["patience"]} if "patience" in shared else {}
+    job["folder"] = str(locate(shared["folder"]) / f"{config['number']:04d}-{shared['uid']}")
     try:
         for message in slot.run(job):
             tune.report(dict(message))

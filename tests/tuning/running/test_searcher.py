@@ -21,6 +21,9 @@ class Witness:
     def rung_scored(self, trial, rung):
         self.events.append(("rung", trial.number, rung.rung))
 
+    def trial_noted(self, trial, text):
+        self.events.append(("noted", trial.number, text))
+
     def trial_ended(self, trial):
         self.events.append(("ended", trial.number, trial.state))
 
