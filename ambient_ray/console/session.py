@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -21,6 +21,7 @@ from ambient_ray.tuning.space import Space
 
 from .checks import augmentation
 from .closing import print_closing
+from .collecting import Collector
 from .configuration import Configuration
 from .estimate import print_estimate, replicas_planned
 from .images import publish_subset
@@ -29,6 +30,9 @@ from .progress import Progress
 from .recording import Tracked, record_conclusion, record_reproducibility, start_recording
 from .refreshing import LAST, LiveFigures
 from .retrain import command
+
+if TYPE_CHECKING:
+    from ambient_ray.tuning.running.searcher import Listener
 
 _SHORT = 500_000  # training images; the shortest preset for larger images has twice as many
 
@@ -101,9 +105,10 @@ def search(prepared: Prepared) -> int:
     recorder = StudyRecorder(prepared.store, spool=config.folder / SPOOL)
     publish_subset(config, prepared.images, prepared.subsets)
     finished, registration = False, None
+    collector = Collector(prepared.objectives, recorder.afterwards) if config.keep_checkpoints == "front" else None
     try:
         figures = LiveFigures(recorder, lambda: _view(prepared))
-        finished = _run_trials(prepared, recorder, figures, console)
+        finished = _run_trials(prepared, recorder, figures, console, collector)
         land, trials = prepared.study.landscape(), prepared.study.trials()
         verdict = conclude(land, trials, prepared.objectives, prepared.rule)
         shown = None if verdict.champion is None else key_of(verdict.champion)
@@ -114,6 +119,8 @@ def search(prepared: Prepared) -> int:
     finally:
         for problem in recorder.close(state="finished" if finished else "killed"):
             console.print(f"MLflow: {problem}", style="yellow", soft_wrap=True, highlight=False, markup=False)
+        for line in _collected_lines(collector):
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
     print_closing(
         console, land, prepared.objectives, verdict,
         tolerance=config.evaluation.tolerance, delta=config.evaluation.delta,
@@ -142,7 +149,28 @@ def _view(prepared: Prepared) -> StudyView:
     )
 
 
-def _run_trials(prepared: Prepared, recorder: StudyRecorder, figures: LiveFigures, console: Console) -> bool:
+def _collected_lines(collector: Collector | None) -> list[str]:
+    """What was deleted of the checkpoints, and what could not be."""
+    if collector is None:
+        return []
+    done = collector.close()
+    lines = [f"checkpoints: {problem}" for problem in done.problems]
+    if done.files:
+        size = f"{done.bytes / 1e9:.2g} GB" if done.bytes >= 1e8 else f"{done.bytes / 1e6:.2g} MB"
+        lines.append(
+            f"checkpoints: {done.files} files of {done.checkpoints} that nothing needs were deleted, {size}"
+            " (keep_checkpoints=all keeps them)"
+        )
+    return lines
+
+
+def _run_trials(
+    prepared: Prepared,
+    recorder: StudyRecorder,
+    figures: LiveFigures,
+    console: Console,
+    collector: Collector | None,
+) -> bool:
     """Search until the budget is spent, then confirm; False after Ctrl-C."""
     import ray
 
@@ -150,13 +178,19 @@ def _run_trials(prepared: Prepared, recorder: StudyRecorder, figures: LiveFigure
     progress = Progress(study, config.trials, tuple(config.trial.rungs), prepared.objectives, console)
     try:
         recorder.tell_state(progress.say)
+        study.tell_waits(progress.say)
         with progress:
             progress.say("starting Ray")
             start_ray(config.address, cores(), _data_bytes(prepared))
-            plan, listeners = _plan(prepared), (Tracked(recorder), figures, progress)
+            plan = _plan(prepared)
+            listeners: list[Listener] = [Tracked(recorder), figures, progress]
+            listeners += [collector] if collector is not None else []  # behind what records: deleted when that is done
             slots = plan.slots()
             slots.grow(trials_ahead(study, plan)[1])  # their processes start while the rest is made ready
             start_recording(prepared, recorder)
+            for trial in study.trials() if collector is not None else ():
+                if trial.ended:  # by an earlier life, perhaps before it came to this
+                    collector.trial_ended(trial)
             real = len(prepared.subsets.train) + len(prepared.subsets.heldout)
             progress.say(f"{prepared.extractor.name} features of {real:,} real images")
             shared = _shared(prepared, progress.say)
@@ -236,7 +270,8 @@ def _plan(prepared: Prepared) -> SearchPlan:
         rungs=tuple(config.trial.rungs),
         policy=prepared.policy,
         shape=prepared.shape,
-        folder=str(config.folder / "trials"),
+        folder=str(config.checkpoint_folder),
+        patience=config.checkpoint_patience,
         max_concurrent=config.trial.max_concurrent,
         max_failures=config.trial.max_failures,
         imports=network_imports(prepared.settings.backbone),
