@@ -1,4 +1,4 @@
-"""Deleting checkpoints that nothing needs while the search runs: after MLflow has drawn them, in a thread of its own."""
+"""Deleting checkpoints that nothing needs while the search runs: after MLflow has drawn them, in its own thread."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Collected:
 class Collector:
     """A listener that has the checkpoints of trials which ended cleared of what nothing needs (`needless`).
 
-    Nothing is deleted before `after` says so, which is when MLflow's writer has drawn what came before, and nothing of a
-    trial that runs. What could not be deleted is tried again when the study is continued.
+    Nothing is deleted before `after` says so, which is when MLflow's writer has drawn what came before, and nothing of
+    a trial that runs. What could not be deleted is tried again when the study is continued.
 
     Args:
         objectives: the names of the two scores.

@@ -177,9 +177,7 @@ class Configuration(_Section):
         place = locate(given) if given is not None else None  # raises of its own, without what a URL may hide
         if isinstance(place, Path):
             if not place.expanduser().is_absolute():
-                raise ValueError(
-                    "must be an absolute path, as trials run in other folders and on other nodes, or a URL"
-                )
+                raise ValueError("must be a URL or an absolute path, as trials run in other folders and on other nodes")
             return str(place.expanduser())
         return given
 

@@ -188,8 +188,8 @@ def _run_trials(
             slots = plan.slots()
             slots.grow(trials_ahead(study, plan)[1])  # their processes start while the rest is made ready
             start_recording(prepared, recorder)
-            for trial in study.trials() if collector is not None else ():
-                if trial.ended:  # by an earlier life, perhaps before it came to this
+            if collector is not None:  # an earlier life may have died before it came to this
+                for trial in (t for t in study.trials() if t.ended):
                     collector.trial_ended(trial)
             real = len(prepared.subsets.train) + len(prepared.subsets.heldout)
             progress.say(f"{prepared.extractor.name} features of {real:,} real images")

@@ -119,9 +119,13 @@ class StudySearcher(Searcher):
                 listener.trial_noted(self._study.trial(number), str(result["note"]))
         for rung in result.get("rungs", ()):
             record = replace(RungRecord(**rung), at=time.time())
-            if record.rung not in [r.rung for r in self._study.trial(number).rungs]:
+            known = next((r for r in self._study.trial(number).rungs if r.rung == record.rung), None)
+            if known is None:
                 self._study.record_rung(number, record)
                 self._tell_rung(number, record)
+            elif record.digest not in ("", known.digest):  # trained again, as its checkpoint was damaged
+                again = replace(known, checkpoint=record.checkpoint, digest=record.digest)
+                self._study.record_rung(number, again)
         if "state" in result:
             self._end(number, result)
 
