@@ -85,6 +85,8 @@ def download(source: RemoteFolder, target: Path, expected: Fingerprint, where: R
 def remove(target: RemoteFolder) -> None:
     """Delete a file; one that is gone is gone. Raises OSError."""
     filesystem, path = opened(target)
+    if not filesystem.get_file_info(path).is_file:
+        return
     with contextlib.suppress(FileNotFoundError):
         filesystem.delete_file(path)
 
