@@ -3,6 +3,7 @@
 # make faults   what a search must survive, in its long form: kills, cuts, full disks, fuzzing; the last line is JSON
 # make ui       MLflow's pages over what was searched
 # make bench    the benchmarks, briefly
+# make audit-lock  known vulnerabilities of the packages in cluster/requirements.lock, from a public service
 # make clean    remove the environment and caches; outputs/ stays
 PYTHON ?= python3
 VENV   := .venv
@@ -10,7 +11,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 ARGS   ?=
 
-.PHONY: search test fast faults ui bench clean
+.PHONY: search test fast faults ui bench audit-lock clean
 
 search: $(READY)
 	$(BIN)/python -m ambient_ray.search $(ARGS)
@@ -29,10 +30,15 @@ faults: $(READY)
 	$(BIN)/python tests/faults/run.py $(ARGS)
 
 ui: $(READY)
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/outputs/mlflow.db --port 5000
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/outputs/mlflow.db --host 127.0.0.1 --port 5000
 
 bench: $(READY)
 	for script in loop rung search step sampling packed overhead startup evaluation scale tracking; do $(BIN)/python benchmarks/$$script.py --quick || exit 1; done
+
+# --strict: a package that the service does not know is a failure, not a pass.
+audit-lock: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement cluster/requirements.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -13,7 +13,9 @@ from ambient_ray.console.command import run_command
 def run(content: dict[str, Any]) -> int:
     """Validate, prepare and train; returns the exit code."""
     from ambient_ray.console.configuration import validate
+    from ambient_ray.console.job import check_job_paths
 
+    check_job_paths(content)
     config = validate(content)
     print(f"study {config.study}: reading images, checking settings", flush=True)
     from ambient_ray.console.preparation import one_configuration

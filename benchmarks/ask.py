@@ -40,9 +40,6 @@ class _Handover:
     def propose(self, *arguments: Any, **options: Any) -> Any:
         return self.proposer.propose(*arguments, **options)
 
-    def accepted(self, *arguments: Any) -> None:
-        self.proposer.accepted(*arguments)
-
 
 def _ask(key: str, size: int, curves: Curves) -> float:
     handover = _Handover(choose_sampler(shipped_sampler("random"), curves.space).proposer(seed=0))

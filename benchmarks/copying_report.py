@@ -85,7 +85,7 @@ def compared(out: Path, rung: int, tau: float, extractor: Any) -> dict[str, Any]
     for seed in SEEDS:
         hits: dict[str, dict[str, Any]] = {"f_mem": {}, "f_mem_half": {}, "s_tau": {}}
         for arm in ARMS:
-            kept = np.load(checkpoint(out, arm, seed, rung) / "hits.npz")
+            kept = np.load(checkpoint(out, arm, seed, rung) / "hits.npz", allow_pickle=False)
             hits["f_mem"][arm], hits["f_mem_half"][arm] = kept["ratio"] < 1 / 3, kept["ratio"] < 1 / 2
             hits["s_tau"][arm] = kept["similarity"] > tau
         for name, by_arm in hits.items():

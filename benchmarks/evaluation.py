@@ -169,6 +169,10 @@ class Keep:
         """Say it."""
         print(text)
 
+    def leaving(self):
+        """Nobody has to leave."""
+        return False
+
 
 def share():
     """Sampling and scoring over training, in seconds, of a rung of the default search."""

@@ -36,6 +36,9 @@ class Clock:
         self.started[trial.number] = time.time()
         self.training[trial.number] = 0.0
 
+    def trial_told(self, trial, told):
+        pass
+
     def rung_scored(self, trial, rung):
         self.training[trial.number] += rung.seconds
 

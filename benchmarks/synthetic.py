@@ -59,9 +59,6 @@ class _Draws:
         values = uniform(np.random.default_rng([1, len(trials)]), space)
         return Proposal(values, "sampler", {name: distribution(space.parameters[name]) for name in values})
 
-    def accepted(self, *_: Any) -> None:
-        pass
-
 
 def proposer(sampler: str, space: Space) -> Proposer:
     """As a search makes it, by the key of the configuration's group `sampler`."""
@@ -111,10 +108,6 @@ class Drive:
     def propose(self, *arguments: Any) -> Proposal:
         """The proposer's part in a study."""
         return self.proposer.propose(*arguments)
-
-    def accepted(self, *arguments: Any) -> None:
-        """Likewise."""
-        self.proposer.accepted(*arguments)
 
     def _timed(self, kind: str, call: Callable[[], Any]) -> Any:
         began = time.process_time()

@@ -28,12 +28,20 @@ SMALL = [
 ]  # fmt: skip
 
 
+# What a user's environment holds and nothing may print or keep (test_main_job.py looks).
+SECRET = "Zq7correcthorse"
+CREDENTIALS = {
+    "AWS_SECRET_ACCESS_KEY": f"{SECRET}1", "MLFLOW_TRACKING_PASSWORD": f"{SECRET}2", "PGPASSWORD": f"{SECRET}3",
+    "RAY_AUTH_TOKEN": f"{SECRET}{'0' * 40}",
+}  # fmt: skip
+
+
 def environment():
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MLFLOW_"))}
-    return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+    return {**kept, **CREDENTIALS, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
 
 
-def start(folder, *overrides, module="search"):
+def start(folder, *overrides, module="search", variables=None):
     (folder / "spaces").mkdir(exist_ok=True)
     (folder / "spaces" / "story.yaml").write_text(SPACE)
     command = [
@@ -43,7 +51,7 @@ def start(folder, *overrides, module="search"):
     return subprocess.Popen(
         command,
         cwd=folder,
-        env=environment(),
+        env=environment() | (variables or {}),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -65,6 +73,15 @@ def until(process, text, seconds=240):
     pytest.fail(f"ended without {text!r}:\n{''.join(lines)}")
 
 
+def there(find, seconds=400):
+    """What `find` finds, once it is there."""
+    deadline = time.monotonic() + seconds
+    while not (found := find()):
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.05)
+    return found
+
+
 def run(folder, *overrides, module="search", seconds=400):
     process = start(folder, *overrides, module=module)
     try:
@@ -74,9 +91,21 @@ def run(folder, *overrides, module="search", seconds=400):
     return process.returncode, out
 
 
+def workers_under(process):
+    """The Ray Train workers that live among a process's descendants."""
+
+    def works(descendant):
+        try:
+            return "RayTrainWorker" in "".join(descendant.cmdline())
+        except psutil.NoSuchProcess:  # gone since it was listed, or a zombie
+            return False
+
+    return [child for child in psutil.Process(process).children(recursive=True) if works(child)]
+
+
 def kill_workers(search):
     """SIGKILL to every Ray Train worker under a search's process; how many there were."""
-    workers = [p for p in psutil.Process(search).children(recursive=True) if "RayTrainWorker" in "".join(p.cmdline())]
+    workers = workers_under(search)
     for worker in workers:
         worker.kill()
     return len(workers)

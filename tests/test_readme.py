@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
 COMPOSED = {"ambient_ray.search", "ambient_ray.train", "ambient_ray.subsets"}  # by Hydra
-PARSED = {"ambient_ray.report", "ambient_ray.promote", "ambient_ray.audit"}  # by argparse
+PARSED = {"ambient_ray.report", "ambient_ray.promote", "ambient_ray.audit", "ambient_ray.status"}  # by argparse
 
 
 def test_there_are_commands():

@@ -65,8 +65,8 @@ def packing(config: Configuration, settings: TrainSettings, subsets: Split, spac
         return 1
     varied = (NETWORK_SETTINGS | set(SHARED)).intersection(space.parameters)
     reason = f"the search space varies {min(varied)}, which packed trials must share" if varied else ""
-    if config.trial.workers > 1:
-        reason = f"packed trials run in one worker, and trial.workers is {config.trial.workers}"
+    if config.trial.most_workers > 1:
+        reason = f"packed trials run in one worker, and trial.workers is {config.trial.most_workers}"
     if settings.channels_last or float(settings.backbone.get("dropout") or 0) > 0:
         reason = "packed trials can have neither dropout nor channels_last"
     if chosen != "auto":

@@ -12,11 +12,9 @@ from ambient_ray.evaluation import LARGER_IS_BETTER, LIMIT_FROM, PixelExtractor,
 from ambient_ray.training import TrainingData, TrainSettings, TrainSettingsError
 from ambient_ray.training.resident import check_images
 from ambient_ray.training.state import check_model, image_facts
+from ambient_ray.tuning.journal import NO_LOCKS
+from ambient_ray.tuning.lease import StudyBusyError
 from ambient_ray.tuning.space import Choice, Parameter, Space
-
-
-class StudyBusyError(UserError):
-    """Another process searches this study already."""
 
 
 class ImageShapeError(UserError):
@@ -27,8 +25,15 @@ class RungPolicyError(UserError):
     """A rung is to be judged by a score that nobody computes."""
 
 
+class WorkersError(UserError):
+    """More workers than a batch has images."""
+
+
 def lock_study(folder: Path) -> IO[str]:
-    """Take the study for this process. The system gives it back when the process ends, however it ends.
+    """Take the study's folder for this process. The system gives it back when the process ends, however it ends.
+
+    Over NFS the lock holds between machines where the server knows locks; where the file system has none, nothing is
+    locked, and the study's lease (`ambient_ray.tuning.lease`) keeps two searches apart.
 
     Raises:
         StudyBusyError: another process has it.
@@ -36,12 +41,15 @@ def lock_study(folder: Path) -> IO[str]:
     file = (folder / "lock").open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         file.seek(0)
         raise StudyBusyError(
             f"study {folder.name!r} is being searched by process {file.read().strip() or 'unknown'} already;"
             " wait for it, stop it, or choose another name with study="
         ) from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()
@@ -64,6 +72,16 @@ def check_space_values(settings: TrainSettings, space: Space) -> None:
     """The baselines and the corners of the space must be settings that can be trained."""
     for own in corners(space):
         settings.overlaid(own)
+
+
+def check_shares(settings: TrainSettings, space: Space, workers: int) -> None:
+    """A batch that cannot be shared by a trial's workers stops the search here and not every trial of it."""
+    smallest = min(settings.overlaid(corner).batch_size for corner in [{}, *corners(space)])
+    if smallest < workers:
+        raise WorkersError(
+            f"trial.workers={workers}, but a batch of {smallest} images gives work to {smallest} of them;"
+            " lower trial.workers or raise training.batch_size"
+        )
 
 
 def check_space_data(settings: TrainSettings, space: Space, subsets: Split) -> None:

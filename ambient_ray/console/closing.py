@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ambient_ray.redaction import redacted
 from ambient_ray.reporting.tables import Table as Content
 from ambient_ray.reporting.tables import confirmed_table, front_table, match_table
 from ambient_ray.reporting.verdict import Verdict, matches
@@ -45,7 +46,7 @@ def load_lines(tracking_uri: str, model: str) -> str:
     """Three lines of Python that load the champion and draw from it."""
     return (
         "from ambient_ray.tracking import load_model\n"
-        f'model = load_model("models:/{model}@champion", tracking_uri="{tracking_uri}")\n'
+        f'model = load_model("models:/{model}@champion", tracking_uri="{redacted(tracking_uri)}")\n'
         "images = model.sample(16, seed=0)    # uint8 [16, H, W, C]"
     )
 
@@ -142,7 +143,7 @@ def print_closing(
         console.print(Text(f"Front as a picture: {figure}"), soft_wrap=True)
     default = tracking_uri == f"sqlite:///{output_dir / 'mlflow.db'}" and output_dir == Path("outputs").absolute()
     default = default and Path("Makefile").is_file()  # in the project's checkout
-    look = "make ui" if default else f"mlflow ui --backend-store-uri {tracking_uri}"
+    look = "make ui" if default else f"mlflow ui --backend-store-uri {redacted(tracking_uri)}"
     console.print(Text(f"All runs, pictures and models: {look}"), soft_wrap=True)
     if registration is not None:
         for line in registration_lines(registration, tracking_uri, model):

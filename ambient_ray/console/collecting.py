@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ambient_ray.storage import DamagedCheckpointError, Location, collect, locate, removable, trouble
 from ambient_ray.tuning.kept import needless
@@ -41,6 +42,9 @@ class Collector:
         self._thread.start()
 
     def trial_started(self, trial: TrialRecord, resumed: bool) -> None:
+        """Nothing goes of a trial that runs."""
+
+    def trial_told(self, trial: TrialRecord, told: Mapping[str, Any]) -> None:
         """Nothing goes of a trial that runs."""
 
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:

@@ -18,9 +18,21 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ambient_ray.errors import UserError
 
-from .exits import guarded
+from .exits import guarded, terminate_as_interrupt
 
 CONF = "ambient_ray.conf"
+# Hydra's own errors, and what it meets overrides with that its grammar takes and its code does not.
+REFUSALS = (
+    HydraException,
+    OmegaConfBaseException,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    AssertionError,
+    OSError,
+)
+LONGEST = 600  # characters of an error's sentence
 
 
 class ConfigurationError(UserError):
@@ -38,6 +50,7 @@ def run_command(config_name: str, task: Callable[[dict[str, Any]], int]) -> None
     """
 
     sys.unraisablehook = interrupt_again
+    terminate_as_interrupt()
 
     def job(config: DictConfig) -> None:
         sys.exit(guarded(lambda: task(resolve(config))))
@@ -87,8 +100,10 @@ def load(config_name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     try:
         with initialize_config_module(CONF, version_base="1.3"):
             return resolve(compose(config_name, overrides=list(overrides)))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigurationError(_one_sentence(config_name, error)) from error
+    except RecursionError as error:
+        raise ConfigurationError("an override is nested too deep to be read") from error
+    except REFUSALS as error:
+        raise ConfigurationError(shortened(_one_sentence(config_name, error))) from error
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
@@ -100,8 +115,14 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     try:
         content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ConfigurationError(" ".join(str(error).split())) from error
+        raise ConfigurationError(shortened(str(error))) from error
     return {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
+
+
+def shortened(text: str) -> str:
+    """A text in one line, without the middle of one too long to read: Hydra and pydantic quote what was given."""
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
 
 
 def _one_sentence(config_name: str, error: Exception) -> str:
@@ -120,7 +141,7 @@ def _one_sentence(config_name: str, error: Exception) -> str:
             f"unknown configuration key {key!r}{f'; did you mean {close[0]!r}?' if close else ''}"
             " (--cfg job prints every key and its value)"
         )
-    return " ".join(text.split())
+    return " ".join(text.split()) or f"an override cannot be read ({type(error).__name__})"
 
 
 def _keys(content: dict[str, Any], prefix: str = "") -> list[str]:

@@ -16,7 +16,7 @@ from pydantic import (
 
 from ambient_ray.storage import Location, locate
 
-from .command import ConfigurationError
+from .command import ConfigurationError, shortened
 
 
 class _Section(BaseModel):
@@ -24,7 +24,12 @@ class _Section(BaseModel):
 
 
 def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
+    if "\0" in str(path):
+        raise ValueError("a path holds no NUL character")
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(f"{path.parts[0]} is no user's home folder") from error
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
@@ -77,7 +82,7 @@ class EvaluationConfig(_Section):
 class TrialConfig(_Section):
     """The shape of a trial and how long it runs."""
 
-    workers: int = Field(1, ge=1)
+    workers: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = 1
     cpus_per_worker: float = Field(1, gt=0)
     gpus_per_worker: float = Field(0, ge=0)
     rungs: list[int] = Field(min_length=1)
@@ -85,8 +90,27 @@ class TrialConfig(_Section):
     within: Literal["crowding", "epsilon_net"] = "crowding"
     rung_values: list[list[str]] | None = None
     max_concurrent: int | None = Field(None, ge=1)
+    wait_for_nodes_minutes: float = Field(10, ge=0)
     max_failures: int = Field(1, ge=0)
     pack: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _one_or_two(cls, workers: Any) -> Any:
+        whole = [workers] if not isinstance(workers, (list, tuple)) else list(workers)
+        if len(whole) > 2 or not whole or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in whole):
+            raise ValueError("must be a whole number of 1 or more, or [fewest, most] of them")
+        return workers
+
+    @property
+    def fewest_workers(self) -> int:
+        """Workers of a trial at the least."""
+        return self.workers if isinstance(self.workers, int) else self.workers[0]
+
+    @property
+    def most_workers(self) -> int:
+        """Workers of a trial at the most."""
+        return self.workers if isinstance(self.workers, int) else self.workers[1]
 
     @field_validator("rungs")
     @classmethod
@@ -224,6 +248,8 @@ def validate(content: Mapping[str, Any]) -> Configuration:
         key = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
-            raise ConfigurationError(f"unknown configuration key {key!r} (--cfg job prints every key)") from error
-        given = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
-        raise ConfigurationError(f"{key}: {message[0].lower()}{message[1:]}{given}") from error
+            raise ConfigurationError(
+                f"unknown configuration key {shortened(repr(key))} (--cfg job prints every key)"
+            ) from error
+        given = "" if isinstance(first["input"], dict) else f", got {shortened(repr(first['input']))}"
+        raise ConfigurationError(f"{shortened(key)}: {message[0].lower()}{message[1:]}{given}") from error

@@ -31,7 +31,8 @@ def print_estimate(prepared: Prepared) -> None:
     data = TrainingData(prepared.subsets.train, prepared.subsets.heldout, bank_for(prepared))
     state = TrainState(uncompiled, data, World(device=device))
     step, evaluation = _step_seconds(state), _sampling_seconds(prepared, state, device)
-    trial = (settings.rungs[-1] / settings.batch_size) * step / config.trial.workers + len(settings.rungs) * evaluation
+    steps = settings.rungs[-1] / settings.batch_size
+    trial = steps * step / config.trial.fewest_workers + len(settings.rungs) * evaluation
     say = Console(soft_wrap=True, highlight=False).print
     trials, replicas = config.trials or 0, replicas_planned(config)
     if config.address or os.environ.get("RAY_ADDRESS"):

@@ -1,6 +1,7 @@
 """Everything that can be wrong with a search, found out before Ray starts; and all that its trials share."""
 
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from ambient_ray.training.settings import NETWORK_SETTINGS
 from ambient_ray.tuning.champion import Rule
 from ambient_ray.tuning.enqueued import load_points
 from ambient_ray.tuning.judge import RungPolicy, usual_rung_values
+from ambient_ray.tuning.lease import Lease
 from ambient_ray.tuning.records import Objectives
 from ambient_ray.tuning.running.shape import TrialShape
 from ambient_ray.tuning.samplers import choose_sampler
@@ -26,6 +28,7 @@ from .automatic import compiles, network, packing, precision
 from .checks import (
     check_network,
     check_scores,
+    check_shares,
     check_space_data,
     check_space_values,
     lock_study,
@@ -61,6 +64,7 @@ class Prepared:
         extractor: features, ready to use.
         pack: how many trials a worker trains together.
         lock: held while this process lives; None for a dry run.
+        lease: of the study, held until it is released; None for a dry run.
     """
 
     config: Configuration
@@ -78,6 +82,7 @@ class Prepared:
     extractor: Any
     pack: int
     lock: IO[str] | None
+    lease: Lease | None = None
 
 
 def cores() -> int:
@@ -119,7 +124,8 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
             configured={**settings.to_dict(), **{key: settings.backbone.get(key) for key in NETWORK_SETTINGS}},
         )
     check_space_values(settings, space)
-    shape = TrialShape(config.trial.workers, config.trial.cpus_per_worker, config.trial.gpus_per_worker)
+    shape = _shape(config)
+    check_shares(settings, space, shape.most_workers)
     if not (config.address or os.environ.get("RAY_ADDRESS")):
         shape.concurrency([this_node()])
     sampler = choose_sampler(config.sampler, space)
@@ -150,12 +156,35 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
     study = Study(
         config.study, config.storage_url, objectives, proposer, delta=config.evaluation.delta, patience=patience
     )
-    study.claim(_identity(config, settings, space, images, other, extractor, objectives))
-    study.enqueue(points)
+    lease = None if config.dry_run else take_lease(study)
+    try:
+        study.claim(_identity(config, settings, space, images, other, extractor, objectives))
+        study.enqueue(points)
+    except BaseException:
+        if lease is not None:
+            lease.release()
+        raise
     return Prepared(
         config, images, subsets, other, settings, space, objectives, policy, shape, rule, study, store, extractor, pack,
-        lock,
+        lock, lease,
     )  # fmt: skip
+
+
+def take_lease(study: Study) -> Lease | None:
+    """The right to search the study, which goes on counting its seconds where a search that died left off.
+
+    Raises:
+        StudyBusyError: another process searches it.
+    """
+    board = study.board()
+    if board is None:
+        return None
+    lease = Lease(study.name, board, study.elapsed)
+    lease.on_lost = lambda: os.kill(os.getpid(), signal.SIGINT)  # `search` then says why
+    seconds = lease.take(lambda text: print(text, flush=True))
+    if seconds > study.seconds:
+        study.searched(seconds)
+    return lease
 
 
 def train_settings(config: Configuration) -> TrainSettings:
@@ -283,6 +312,11 @@ def _identity(
         f"evaluation.{key}": value for key, value in settings.to_dict().items() if key in {"samples", "sample_steps"}
     }
     return flat
+
+
+def _shape(config: Configuration) -> TrialShape:
+    trial = config.trial
+    return TrialShape(trial.fewest_workers, trial.cpus_per_worker, trial.gpus_per_worker, trial.most_workers)
 
 
 def bank_for(prepared: Prepared) -> Any:

@@ -93,6 +93,9 @@ class Progress:
             seen = f", taken up after {trial.rungs[-1].images_seen:,} images"
         self.say(f"trial {trial.number} · {trial.label}{seen if resumed else ''}: starting")
 
+    def trial_told(self, trial: TrialRecord, told: Mapping[str, Any]) -> None:
+        """Nothing that the display shows."""
+
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
         """A rung's scores are known."""
         with self._lock:

@@ -2,8 +2,11 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from ambient_ray.redaction import without_secrets
 from ambient_ray.reporting.registered import Chosen, models_to_register
 from ambient_ray.reporting.verdict import Verdict, metrics
 from ambient_ray.storage import SAMPLES, locate
@@ -30,6 +33,9 @@ class Tracked:
         self._recorder.trial_started(trial.number, trial.arm, trial.settings, parent=trial.replica_of)
         for rung in trial.rungs:  # a search that was killed may have died before MLflow heard of these
             self.rung_scored(trial, rung)
+
+    def trial_told(self, trial: TrialRecord, told: Mapping[str, Any]) -> None:
+        """Nothing that MLflow keeps."""
 
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
         """A rung's scores, with its checkpoint for the pictures."""
@@ -60,7 +66,7 @@ def start_recording(prepared: Prepared, recorder: StudyRecorder) -> None:
     )  # fmt: skip
     recorder.start(
         config.study,
-        config.model_dump(mode="json") | {"backbone": dict(prepared.settings.backbone)},
+        without_secrets(config.model_dump(mode="json")) | {"backbone": dict(prepared.settings.backbone)},
         dataset=facts,
         train_images=subsets.train.images,
         objectives=(prepared.objectives.fidelity, prepared.objectives.memorization),

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ambient_ray.reporting.figures.study_figures import StudyView, draw_study, hypervolume_curve, samples_thumbnail
 from ambient_ray.storage import SAMPLES, locate
@@ -48,6 +49,9 @@ class LiveFigures:
 
     def trial_started(self, trial: TrialRecord, resumed: bool) -> None:
         """Nothing to draw yet."""
+
+    def trial_told(self, trial: TrialRecord, told: Mapping[str, Any]) -> None:
+        """Nothing to draw."""
 
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
         """A rung's scores may move the front."""

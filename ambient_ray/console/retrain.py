@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ambient_ray.redaction import redacted
 from ambient_ray.training import TrainSettings
 from ambient_ray.training.settings import NETWORK_SETTINGS
 from ambient_ray.tuning.records import TrialRecord
@@ -19,15 +20,16 @@ _OF_THE_SEARCH = (
 
 
 def command(argv: Sequence[str]) -> str:
-    """The command of this process, as one would type it.
+    """The command of this process, as one would type it; passwords in addresses are left out (`redacted`).
 
     Args:
         argv: `sys.argv`.
     """
+    given = [redacted(argument) for argument in argv[1:]]
     program = Path(argv[0]) if argv else Path("search")
     if program.suffix == ".py":
-        return shlex.join(["python", "-m", f"ambient_ray.{program.stem}", *argv[1:]])
-    return shlex.join([program.name, *argv[1:]])
+        return shlex.join(["python", "-m", f"ambient_ray.{program.stem}", *given])
+    return shlex.join([program.name, *given])
 
 
 def retrain_command(
@@ -45,7 +47,7 @@ def retrain_command(
         trial: which; a replica's seed is set as `training.seed`.
         images_seen: the rung.
     """
-    kept = [given for given in argv[1:] if not _of_the_search(given)]
+    kept = [redacted(given) for given in argv[1:] if not _of_the_search(given)]
     rungs = [rung.images_seen for rung in trial.rungs if rung.images_seen <= images_seen]
     own = [f"study={study}-trial-{trial.number}", f"trial.rungs={_value(rungs)}"]
     resolved = {"precision": settings.precision, "compile": settings.compile}

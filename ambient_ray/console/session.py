@@ -1,6 +1,5 @@
 """One search from start to end: Ray, the trials, the recording, the closing words."""
 
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from ambient_ray.redaction import redacted
 from ambient_ray.reporting.figures.front import draw_front
 from ambient_ray.reporting.figures.study_figures import StudyView
 from ambient_ray.reporting.figures.study_view import key_of
@@ -16,7 +16,9 @@ from ambient_ray.tracking import SPOOL, StudyRecorder
 from ambient_ray.tuning.budget import Budget
 from ambient_ray.tuning.confirmation import candidates_to_confirm, failed_replicas, replicas_to_begin
 from ambient_ray.tuning.emm import memorized_sizes
-from ambient_ray.tuning.running.run import SearchPlan, run_search, start_ray, trials_ahead
+from ambient_ray.tuning.lease import StudyTakenError
+from ambient_ray.tuning.running.guard import open_to_everybody
+from ambient_ray.tuning.running.run import SearchPlan, joins, run_search, start_ray, trials_ahead
 from ambient_ray.tuning.space import Space
 
 from .checks import augmentation
@@ -24,9 +26,11 @@ from .closing import print_closing
 from .collecting import Collector
 from .configuration import Configuration
 from .estimate import print_estimate, replicas_planned
+from .exits import terminate_as_interrupt
 from .images import publish_subset
+from .operations import Operations
 from .preparation import Prepared, bank_for, cores, network_imports, prepare
-from .progress import Progress
+from .progress import Beats, Progress
 from .recording import Tracked, record_conclusion, record_reproducibility, start_recording
 from .refreshing import LAST, LiveFigures
 from .retrain import command
@@ -49,7 +53,11 @@ def conduct(config: Configuration, space: Space | None = None) -> int:
     if config.dry_run:
         print_estimate(prepared)
         return 0
-    return search(prepared)
+    try:
+        return search(prepared)
+    finally:
+        if prepared.lease is not None:
+            prepared.lease.release()
 
 
 def terminal() -> Console:
@@ -93,22 +101,35 @@ def announce(prepared: Prepared) -> None:
         )
     say(
         f"objectives {prepared.objectives.fidelity} and {prepared.objectives.memorization}, both minimised;"
-        f" a trial is {shape.workers} worker(s) of {shape.cpus:g} CPUs and {shape.gpus:g} GPUs"
+        f" a trial is {shape.workers}{f' to {shape.most_workers}' if shape.elastic else ''} worker(s)"
+        f" of {shape.cpus:g} CPUs and {shape.gpus:g} GPUs"
         f"{f', {prepared.pack} small trials packed to each' if prepared.pack > 1 else ''}",
         markup=False,
     )  # fmt: skip
 
 
 def search(prepared: Prepared) -> int:
-    """Run the search to its end, confirm its best and report. Returns the exit code: 0, or 130 after Ctrl-C."""
+    """Run the search to its end, confirm its best and report. Returns the exit code: 0, or 130 when it was stopped.
+
+    Raises:
+        StudyTakenError: another process has taken the study over.
+    """
+    recorder = StudyRecorder(prepared.store, spool=prepared.config.folder / SPOOL)
+    with Operations(prepared, recorder) as operations:
+        return operations.ended(_search(prepared, recorder, operations))
+
+
+def _search(prepared: Prepared, recorder: StudyRecorder, operations: Operations) -> int:
     config, console = prepared.config, terminal()
-    recorder = StudyRecorder(prepared.store, spool=config.folder / SPOOL)
     publish_subset(config, prepared.images, prepared.subsets)
     finished, registration = False, None
     collector = Collector(prepared.objectives, recorder.afterwards) if config.keep_checkpoints == "front" else None
     try:
         figures = LiveFigures(recorder, lambda: _view(prepared))
-        finished = _run_trials(prepared, recorder, figures, console, collector)
+        finished = _run_trials(prepared, recorder, figures, operations, console, collector)
+        if prepared.lease is not None and prepared.lease.lost:
+            raise StudyTakenError(prepared.lease.lost)
+        operations.phase("records the answer")
         land, trials = prepared.study.landscape(), prepared.study.trials()
         verdict = conclude(land, trials, prepared.objectives, prepared.rule)
         shown = None if verdict.champion is None else key_of(verdict.champion)
@@ -118,7 +139,7 @@ def search(prepared: Prepared) -> int:
             registration = record_conclusion(prepared, recorder, land, verdict)
     finally:
         for problem in recorder.close(state="finished" if finished else "killed"):
-            console.print(f"MLflow: {problem}", style="yellow", soft_wrap=True, highlight=False, markup=False)
+            console.print(redacted(f"MLflow: {problem}"), style="yellow", soft_wrap=True, highlight=False, markup=False)
         for line in _collected_lines(collector):
             console.print(line, soft_wrap=True, highlight=False, markup=False)
     print_closing(
@@ -168,25 +189,36 @@ def _run_trials(
     prepared: Prepared,
     recorder: StudyRecorder,
     figures: LiveFigures,
+    operations: Operations,
     console: Console,
     collector: Collector | None,
 ) -> bool:
-    """Search until the budget is spent, then confirm; False after Ctrl-C."""
+    """Search until the budget is spent, then confirm; False after Ctrl-C or SIGTERM."""
     import ray
 
     config, study = prepared.config, prepared.study
     progress = Progress(study, config.trials, tuple(config.trial.rungs), prepared.objectives, console)
+    say = operations.said(progress.say)
+
+    def watch(beats: Beats) -> None:
+        progress.watch(operations.overhearing(beats))
+
     try:
-        recorder.tell_state(progress.say)
-        study.tell_waits(progress.say)
+        recorder.tell_state(say)
+        study.tell_waits(say)
         with progress:
-            progress.say("starting Ray")
+            say("starting Ray")
+            operations.phase("starts Ray")
             start_ray(config.address, cores(), _data_bytes(prepared))
+            if warning := open_to_everybody():
+                say(warning)
+            terminate_as_interrupt()
+            operations.ray_runs()
             plan = _plan(prepared)
-            listeners: list[Listener] = [Tracked(recorder), figures, progress]
+            listeners: list[Listener] = [Tracked(recorder), figures, operations, progress]
             listeners += [collector] if collector is not None else []  # behind what records: deleted when that is done
-            slots = plan.slots()
-            slots.grow(trials_ahead(study, plan)[1])  # their processes start while the rest is made ready
+            slots, at_once = plan.slots(), trials_ahead(study, plan, say)[1]
+            slots.grow(at_once)  # their processes start while the rest is made ready
             start_recording(prepared, recorder)
             if collector is not None:  # an earlier life may have died before it came to this
                 for trial in (t for t in study.trials() if t.ended):
@@ -194,14 +226,16 @@ def _run_trials(
             real = len(prepared.subsets.train) + len(prepared.subsets.heldout)
             progress.say(f"{prepared.extractor.name} features of {real:,} real images")
             shared = _shared(prepared, progress.say)
-            if ended := run_search(study, plan, slots, shared, listeners, progress.watch):
-                progress.say(f"no more trials are begun: {ended}")
+            operations.phase("searches", at_once=at_once)
+            if ended := run_search(study, plan, slots, shared, listeners, watch, say):
+                say(f"no more trials are begun: {ended}")
             figures.draw()  # while the best are confirmed, or the cluster goes
             record_reproducibility(prepared, recorder)
             if begun := _begin_replicas(prepared):
-                progress.say(f"confirmation: {begun} replicas on fresh training seeds")
-                run_search(study, plan, slots, shared, listeners, progress.watch, only_begun=True)
-            if config.address or os.environ.get("RAY_ADDRESS"):  # a cluster of one's own ends with all that runs on it
+                say(f"confirmation: {begun} replicas on fresh training seeds")
+                operations.phase("confirms")
+                run_search(study, plan, slots, shared, listeners, watch, say, only_begun=True)
+            if plan.joined:  # a cluster of one's own ends with all that runs on it
                 slots.close()
     except KeyboardInterrupt:
         return False
@@ -276,4 +310,6 @@ def _plan(prepared: Prepared) -> SearchPlan:
         max_failures=config.trial.max_failures,
         imports=network_imports(prepared.settings.backbone),
         pack=prepared.pack,
+        joined=joins(config.address),
+        wait_minutes=config.trial.wait_for_nodes_minutes,
     )

@@ -39,15 +39,17 @@ Allocate = Callable[[tuple[int, ...]], NDArray[np.uint8]]
 
 def in_memory(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """An array for images of this shape [N,H,W,C]. Raises TooLargeError where the machine has less memory."""
-    needed, memory = int(np.prod(shape, dtype=object)), psutil.virtual_memory().total
-    if needed > memory:
-        count, height, width, _ = shape
-        raise TooLargeError(
-            f"{count:,} images of {width}x{height} take {needed / 1e9:,.1f} GB and this machine has "
-            f"{memory / 1e9:,.1f}: set dataset.memory_map=true and evaluation.heldout=10000, or a smaller "
-            "dataset.resolution"
-        )
+    count, height, width, _ = shape
+    advice = "set dataset.memory_map=true and evaluation.heldout=10000, or a smaller dataset.resolution"
+    check_memory(int(np.prod(shape, dtype=object)), f"{count:,} images of {width}x{height} take", advice)
     return np.empty(shape, dtype=np.uint8)
+
+
+def check_memory(needed: int, what: str, advice: str = "give fewer images, or save them as .npy") -> None:
+    """Raise TooLargeError where so many bytes exceed this machine's memory: "`what` 9.9 GB and ..."."""
+    memory = psutil.virtual_memory().total
+    if needed > memory:
+        raise TooLargeError(f"{what} {needed / 1e9:,.1f} GB and this machine has {memory / 1e9:,.1f}: {advice}")
 
 
 @dataclass(frozen=True)

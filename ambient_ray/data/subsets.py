@@ -93,7 +93,7 @@ def read_list(path: Path) -> IndexList:
     """
     try:
         content = json.loads(path.read_text())
-    except (UnicodeDecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise SubsetError(_not_a_list(path)) from error
     except OSError as error:
         raise UnreadableFileError(f"dataset.subset={path} cannot be read: {error.strerror or error}") from error

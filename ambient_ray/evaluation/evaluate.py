@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from .arrays import as_features
 from .errors import FeatureShapeError, IncomparableScoresError, TooFewImagesError
 from .estimate import Z_95, Estimate
 from .extractors import Extractor, Fact, device_of
@@ -45,11 +46,13 @@ def evaluate(
     *,
     settings: EvaluationSettings | None = None,
     seeds: Mapping[str, int] | None = None,
+    features: npt.NDArray[np.float32] | None = None,
 ) -> Scores:
     """Score samples uint8 [N,H,W,C], N >= 3, by the extractor that `references` was built with.
 
     settings: None, or those of `references` (others are refused: its statistics would not fit). seeds:
-    whatever else decides the samples, e.g. {"latent_seed": 0, "sample_steps": 18}; kept in the facts.
+    whatever else decides the samples, e.g. {"latent_seed": 0, "sample_steps": 18}; kept in the facts. features: the
+    samples' own, float32 [N,d], where the extractor has computed them already, a part of the samples at a time.
 
     Scores.values, shares as fractions of 1, low/high = 95 % interval:
       fd_<extractor>*                      Frechet distance to settings.reference (`frechet_estimate`), low, high
@@ -73,7 +76,10 @@ def evaluate(
     Raises IncomparableScoresError, FeatureShapeError, TooFewImagesError, NonFiniteFeaturesError.
     """
     _check(samples, extractor, references, settings)
-    features = extractor(samples)
+    if features is None:
+        features = extractor(samples)
+    else:
+        _check_features(features, len(samples), references)
     nearest = references.originals.nearest(samples, features, device=device_of(extractor))
     values = _fidelity(features, references, nearest) | _memorization(nearest, references.originals)
     return Scores(values, _facts(len(samples), extractor, references, seeds or {}), nearest, features)
@@ -127,6 +133,15 @@ def _check(
         raise IncomparableScoresError(
             f"The references were built with other settings ({', '.join(keys)}); build them again."
         )
+
+
+def _check_features(features: npt.NDArray[np.float32], n: int, references: References) -> None:
+    wanted = (n, len(next(iter(references.statistics.values())).mean))
+    if features.dtype != np.float32 or features.shape != wanted:
+        raise FeatureShapeError(
+            f"The features of {n} samples must be float32 {wanted}, got {features.dtype} {features.shape}."
+        )
+    as_features(features, "given features")
 
 
 def _fidelity(features: npt.NDArray[np.float32], references: References, nearest: Nearest) -> dict[str, float]:

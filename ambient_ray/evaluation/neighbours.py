@@ -10,6 +10,7 @@ import torch
 
 from .arrays import Array, Floats, as_array, as_features, augmented_orders, same_width
 from .errors import FeatureShapeError
+from .memory import free_memory
 
 _BLOCK_VALUES = 1 << 22  # values of one block on a processor: 16 MiB in float32
 _MOST_VALUES = 1 << 27  # and on a GPU with memory to spare, which smaller ones leave idle
@@ -233,8 +234,7 @@ def _room(device: torch.device) -> int:
     """Values of one block: on a GPU a sixteenth of its free memory in float32 (some ten blocks are held at once)."""
     if device.type != "cuda":
         return _BLOCK_VALUES
-    free, _ = torch.cuda.mem_get_info(device)
-    return max(_BLOCK_VALUES, min(_MOST_VALUES, free // 64))
+    return max(_BLOCK_VALUES, min(_MOST_VALUES, int(free_memory(device)) // 64))
 
 
 def _parts(values: torch.Tensor) -> Sequence[torch.Tensor]:

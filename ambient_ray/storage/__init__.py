@@ -16,7 +16,7 @@ from .errors import (
 )
 from .patience import Patience, patiently, trouble
 from .place import Location, RemoteFolder, locate
-from .publish import children, publish
+from .publish import children, discard, publish
 
 __all__ = [
     "DESCRIPTION",
@@ -35,6 +35,7 @@ __all__ = [
     "check_store",
     "children",
     "collect",
+    "discard",
     "fetch",
     "locate",
     "patiently",

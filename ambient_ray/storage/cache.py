@@ -20,7 +20,6 @@ from pathlib import Path
 
 from .description import (
     DESCRIPTION,
-    FILES,
     MOST_DESCRIPTION,
     Described,
     Fingerprint,
@@ -37,12 +36,12 @@ from .place import Location, RemoteFolder
 _IN_USE = 600.0  # seconds after its last use that a cached checkpoint stays, whatever the cache's size
 
 
-def fetch(where: Location, names: Collection[str] = FILES, *, check: bool = False, digest: str = "") -> Path:
+def fetch(where: Location, names: Collection[str] | None = None, *, check: bool = False, digest: str = "") -> Path:
     """A folder of this machine with a checkpoint's description and these of its files.
 
     Args:
         where: the checkpoint. A path is given back as it is.
-        names: files that are wanted besides the description.
+        names: files that are wanted besides the description; None: all that it has.
         check: verify what lies on this machine, too; what is downloaded always is.
         digest: SHA-256 of its description, in hex, as whoever wrote it told; "": not known.
 
@@ -55,12 +54,13 @@ def fetch(where: Location, names: Collection[str] = FILES, *, check: bool = Fals
         return _checked(where, names, check, digest)
     described = read_remote(where)
     _agrees(described, digest, where)
+    names = described.files if names is None else names
     described.check_there(names, where)
     view = cache_root() / _key(described.files)
     with _locked(view):
         view.mkdir(exist_ok=True)
         for name in sorted(names):
-            expected = described.files[name]
+            expected = described.wanted(name, where)
             if not _holds(view / name, expected, check):
                 _make_room(view, expected.bytes)
                 partial = view / f".{name}.partial"
@@ -111,13 +111,14 @@ def cache_root() -> Path:
     return root
 
 
-def _checked(folder: Path, names: Collection[str], check: bool, digest: str) -> Path:
-    if check or digest:
+def _checked(folder: Path, names: Collection[str] | None, check: bool, digest: str) -> Path:
+    if check or digest or names is None:
         described = read_description(folder)
         _agrees(described, digest, folder)
+        names = described.files if names is None else names
         described.check_there(names, folder)
         for name in sorted(names) if check else ():
-            verify(folder / name, described.files[name], folder)
+            verify(folder / name, described.wanted(name, folder), folder)
     elif not all((folder / name).is_file() for name in names):
         with contextlib.suppress(FileNotFoundError):  # a folder of somebody's own, whose reader tells what it lacks
             (folder / DESCRIPTION).stat()

@@ -45,6 +45,12 @@ class Described:
     collected: frozenset[str]
     digest: str
 
+    def wanted(self, name: str, where: Location) -> Fingerprint:
+        """What a file was. Raises DamagedCheckpointError where the checkpoint never had it."""
+        if name not in self.files:
+            raise DamagedCheckpointError(f"{where} has no {name}")
+        return self.files[name]
+
     def check_there(self, names: Collection[str], where: Location) -> None:
         """Raise CollectedCheckpointError if one of the files was deleted."""
         if gone := sorted(self.collected & set(names)):
@@ -71,7 +77,8 @@ def parse_description(raw: bytes, where: Location) -> Described:
         raise DamagedCheckpointError(f"{where}/{DESCRIPTION} lacks or garbles a key ('files')")
     if unknown := sorted(set(files) - FILES):
         raise DamagedCheckpointError(f"{where}/{DESCRIPTION} names the file {unknown[0]!r}, which no checkpoint has")
-    if missing := sorted(FILES - set(files)):
+    # Between two rungs nothing was sampled.
+    if missing := sorted((FILES - {SAMPLES} if "pause" in content else FILES) - set(files)):
         raise DamagedCheckpointError(f"{where}/{DESCRIPTION} does not name the file {missing[0]!r}")
     if not isinstance(collected, list) or not set(map(str, collected)) <= FILES:
         raise DamagedCheckpointError(f"{where}/{DESCRIPTION} lacks or garbles a key ('collected')")

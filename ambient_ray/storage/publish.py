@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .cache import adopt, scratch_folder
-from .description import DESCRIPTION, Described, fingerprint, read_description
+from .description import DESCRIPTION, FILES, Described, fingerprint, read_description
 from .objects import listed, remove, upload
 from .place import Location, RemoteFolder
+
+_KINDS = ("rung-", "pause-")
 
 
 def publish(where: Location, write: Callable[[Path], None]) -> Described:
@@ -33,9 +35,20 @@ def publish(where: Location, write: Callable[[Path], None]) -> Described:
 def children(folder: Location) -> list[Location]:
     """The checkpoints in a folder by name, the first first: those that are whole. Raises OSError."""
     if isinstance(folder, Path):
-        return [*sorted(folder.glob("rung-*"))]
+        return [path for path in sorted(folder.glob("*-*")) if path.name.startswith(_KINDS)]
     found = {path.removesuffix(f"/{DESCRIPTION}") for path in listed(folder) if path.endswith(f"/{DESCRIPTION}")}
-    return [folder / name for name in sorted(found) if name.startswith("rung-") and "/" not in name]
+    return [folder / name for name in sorted(found) if name.startswith(_KINDS) and "/" not in name]
+
+
+def discard(folder: Location, kind: str) -> None:
+    """Delete the checkpoints in a folder whose names begin with `kind`. Raises OSError; it may be tried again."""
+    for place in children(folder):
+        if place.name.startswith(kind) and isinstance(place, Path):
+            shutil.rmtree(place)
+        elif place.name.startswith(kind) and isinstance(place, RemoteFolder):
+            remove(place / DESCRIPTION)  # from here on it is none
+            for name in FILES:
+                remove(place / name)
 
 
 def _to_path(folder: Path, write: Callable[[Path], None]) -> Described:

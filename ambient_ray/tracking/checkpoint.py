@@ -66,7 +66,7 @@ def read_checkpoint(folder: Path) -> CheckpointConfig:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointUnreadableError(f"{folder} is no checkpoint: it has no checkpoint.json") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointUnreadableError(f"{path} cannot be read as JSON: {error}") from error
     if not (Path(folder) / WEIGHTS).is_file():
         raise CheckpointUnreadableError(f"{folder} is no complete checkpoint: it has no {WEIGHTS}")
@@ -87,6 +87,8 @@ def read_checkpoint(folder: Path) -> CheckpointConfig:
         )
     except KeyError as error:
         raise CheckpointUnreadableError(f"{path} lacks the key {error}") from error
+    except (TypeError, AttributeError, ValueError, OverflowError, IndexError) as error:
+        raise CheckpointUnreadableError(f"{path} holds a value of another kind ({error!s:.200})") from error
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def read_samples(folder: Path) -> ScoredSamples | None:
     try:
         arrays = read_arrays(path)
     except (OSError, DamagedCheckpointError) as error:
-        raise CheckpointUnreadableError(f"{path} cannot be read: {error}") from error
+        raise CheckpointUnreadableError(f"{path} cannot be read: {error!s:.200}") from error
     images = arrays.get("samples")
     if images is None or images.dtype != np.uint8 or images.ndim != 4:
         raise CheckpointUnreadableError(f"{path} holds no uint8 images [n,H,W,C] under 'samples'")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ambient_ray.errors import UserError
+from ambient_ray.redaction import redacted
 
 from .server import ask_server
 
@@ -77,18 +78,18 @@ def absolute_uri(uri: str) -> str:
         path, _, query = uri.partition(":///")[2].partition("?")
         if path in ("", ":memory:"):
             raise TrackingUriError(
-                f"tracking.uri={uri} is kept in memory and would be lost: name a file, as in sqlite:///mlflow.db"
+                f"tracking.uri={redacted(uri)} is kept in memory and would be lost: name a file, as in sqlite:///mlflow.db"
             )
         return f"{SQLITE}{Path(path).expanduser().resolve()}" + (f"?{query}" if query else "")
     if scheme == "" and Path(uri).suffix in _DATABASE_SUFFIXES:
         return f"{SQLITE}{Path(uri).expanduser().resolve()}"
     if scheme in ("", "file"):
         raise TrackingUriError(
-            f"tracking.uri={uri} is a folder of files, which MLflow 3 no longer writes to: "
+            f"tracking.uri={redacted(uri)} is a folder of files, which MLflow 3 no longer writes to: "
             "use sqlite:///path/to/mlflow.db or the address of a tracking server"
         )
     raise TrackingUriError(
-        f"tracking.uri={uri}: expected sqlite:///FILE.db, postgresql://... or http(s)://..., got '{scheme}:'"
+        f"tracking.uri={redacted(uri)}: expected sqlite:///FILE.db, postgresql://... or http(s)://..., got '{scheme}:'"
     )
 
 
@@ -104,15 +105,15 @@ def check_tracking(uri: str, timeout: float = 5.0) -> None:
     if scheme == "sqlite":
         _check_sqlite(sqlite_path(uri), timeout)
     elif scheme in ("http", "https"):
-        _within(timeout, hide_password(uri), lambda: ask_server(uri, timeout))
+        _within(timeout, redacted(uri), lambda: ask_server(uri, timeout))
     else:
         module = driver or _installed(scheme) or _DRIVERS[scheme][0]
         if importlib.util.find_spec(module) is None:
             raise TrackingUnreachableError(
-                f"tracking.uri={hide_password(uri)} needs the package '{module}', which is not installed"
+                f"tracking.uri={redacted(uri)} needs the package '{module}', which is not installed"
             )
         address = (parts.hostname or "localhost", parts.port or _PORTS[scheme])
-        _within(timeout, hide_password(uri), lambda: socket.create_connection(address, timeout).close())
+        _within(timeout, redacted(uri), lambda: socket.create_connection(address, timeout).close())
 
 
 def sqlite_path(uri: str) -> Path:
@@ -176,9 +177,3 @@ def _within(timeout: float, uri: str, attempt: Callable[[], None]) -> None:
 
 def _installed(scheme: str) -> str | None:
     return next((name for name in _DRIVERS[scheme] if importlib.util.find_spec(name) is not None), None)
-
-
-def hide_password(uri: str) -> str:
-    """`uri` as it may be shown."""
-    parts = urlsplit(uri)
-    return uri.replace(f":{parts.password}@", ":***@") if parts.password else uri

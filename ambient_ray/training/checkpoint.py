@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,11 @@ from ambient_ray.storage import (
 )
 from ambient_ray.storage.description import fingerprint
 
+from .meter import Sums
 from .settings import FREE_ON_RESUME, TrainSettings, TrainSettingsError
 from .state import TrainState
 from .tensors import read_tensors
-from .trial import RungResult
+from .trial import RungResult, checkpoint_name
 
 FORMAT = 1
 
@@ -43,10 +44,19 @@ class CheckpointMismatchError(UserError):
 
 
 @dataclass(frozen=True)
+class Pause:
+    """What a run between two rungs holds besides its weights: the meter, and the seconds since the last rung."""
+
+    meter: Sums
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """What a checkpoint's JSON says: settings, progress, the image facts, and every rung's result so far.
 
-    place: where it is; folder: the same on this machine.
+    place: where it is; folder: the same on this machine. rung: the last one that was scored, -1 before the first.
+    pause: of one that was written between rungs, else None.
     """
 
     place: Location
@@ -57,6 +67,7 @@ class Checkpoint:
     sigma_data: float
     content_hash: str
     history: tuple[RungResult, ...]
+    pause: Pause | None = None
 
 
 def save_checkpoint(
@@ -65,22 +76,26 @@ def save_checkpoint(
     history: tuple[RungResult, ...],
     *,
     content_hash: str,
-    arrays: Mapping[str, npt.NDArray[Any]],
+    arrays: Mapping[str, npt.NDArray[Any]] | None = None,
+    pause: Pause | None = None,
 ) -> str:
-    """Write a checkpoint for the rung of history[-1] and return the SHA-256 of its description, in hex.
+    """Write a checkpoint for the rung of history[-1], or between rungs (`pause`): its description's SHA-256, in hex.
 
     It appears whole or not at all (`publish`). arrays: the samples (`samples`, uint8 [n,H,W,C]) and what belongs to
-    them, for samples.npz. Raises OSError, after which it may be tried again.
+    them, for samples.npz; between rungs there are none. Raises OSError, after which it may be tried again.
     """
 
     def write(folder: Path) -> None:
         # As bytes: safetensors' own writer makes files that only their owner may read.
         (folder / MODEL).write_bytes(save(_clone(state.ema.model.backbone.state_dict())))
         (folder / TRAIN_STATE).write_bytes(save(_train_tensors(state)))
-        with (folder / SAMPLES).open("wb") as file:
-            np.savez(file, allow_pickle=False, **dict(arrays))
-        files = {name: vars(fingerprint(folder / name)) for name in (MODEL, TRAIN_STATE, SAMPLES)}
+        if arrays is not None:
+            with (folder / SAMPLES).open("wb") as file:
+                np.savez(file, allow_pickle=False, **dict(arrays))
+        files = {path.name: vars(fingerprint(path)) for path in sorted(folder.iterdir())}
         description = _describe(state, history, content_hash) | {"files": files}
+        if pause is not None:
+            description["pause"] = {"sums": pause.meter.ranks, "steps": pause.meter.steps, "seconds": pause.seconds}
         (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
     return publish(place, write).digest
@@ -98,9 +113,18 @@ def read_checkpoint(place: Location) -> Checkpoint:
     stored, path = described.content, f"{place}/{DESCRIPTION}"
     try:
         if stored["format"] != FORMAT:
-            raise DamagedCheckpointError(f"{path} has format {stored['format']}, this version reads format {FORMAT}")
+            raise DamagedCheckpointError(
+                f"{path} has format {stored['format']!r:.60}, this version reads format {FORMAT}"
+            )
+        kept = stored.get("pause")
+        pause = None if kept is None else Pause(_sums(kept), float(kept["seconds"]))
         history = [RungResult.from_dict(entry) for entry in stored["history"]]
-        last = RungResult.from_dict(stored["history"][-1], place, described.digest)
+        if history or pause is None:  # a rung's is this one itself, the one before a pause lies beside it
+            last = history.pop()
+            if pause is None:
+                history.append(replace(last, checkpoint=place, digest=described.digest))
+            else:
+                history.append(replace(last, checkpoint=place.parent / checkpoint_name(last.rung, last.images_seen)))
         return Checkpoint(
             place=place,
             folder=folder,
@@ -109,10 +133,13 @@ def read_checkpoint(place: Location) -> Checkpoint:
             rung=int(stored["rung"]),
             sigma_data=float(stored["sigma_data"]),
             content_hash=str(stored["content_hash"]),
-            history=(*history[:-1], last),
+            history=tuple(history),
+            pause=pause,
         )
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError, TrainSettingsError) as error:
-        raise DamagedCheckpointError(f"{path} lacks or garbles a key ({error!r})") from error
+    except TrainSettingsError as error:
+        raise DamagedCheckpointError(f"{path}: {error}") from error
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError) as error:
+        raise DamagedCheckpointError(f"{path} lacks or garbles a key ({str(error)!r:.200})") from error
 
 
 @torch.no_grad()
@@ -152,6 +179,11 @@ def check_continues(checkpoint: Checkpoint, settings: TrainSettings, content_has
     if checkpoint.content_hash != content_hash:
         raise CheckpointMismatchError(f"{checkpoint.place} was trained on other images than this trial's")
     rung, rungs = checkpoint.rung, settings.rungs
+    if checkpoint.pause is not None and rungs[rung + 1 : rung + 2] != checkpoint.settings.rungs[rung + 1 : rung + 2]:
+        raise CheckpointMismatchError(
+            f"{checkpoint.place} was on the way to rung {rung + 1} of {list(checkpoint.settings.rungs)}, which this "
+            f"trial's rungs {list(rungs)} do not have"
+        )
     if rung >= len(rungs) or rungs[: rung + 1] != checkpoint.settings.rungs[: rung + 1]:
         raise CheckpointMismatchError(
             f"{checkpoint.place} stands at rung {rung} of {list(checkpoint.settings.rungs)}, which "
@@ -160,7 +192,7 @@ def check_continues(checkpoint: Checkpoint, settings: TrainSettings, content_has
 
 
 def _describe(state: TrainState, history: tuple[RungResult, ...], content_hash: str) -> dict[str, Any]:
-    last = history[-1]
+    last = history[-1] if history else RungResult(-1, 0, {}, {}, None, 0.0)
     return {
         "format": FORMAT,
         "settings": state.settings.to_dict(),
@@ -185,6 +217,10 @@ def _describe(state: TrainState, history: tuple[RungResult, ...], content_hash: 
             "python": platform.python_version(),
         },
     }
+
+
+def _sums(kept: Mapping[str, Any]) -> Sums:
+    return Sums(tuple((float(loss), float(norm)) for loss, norm in kept["sums"]), int(kept["steps"]))
 
 
 def _train_tensors(state: TrainState) -> dict[str, Tensor]:

@@ -17,10 +17,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ambient_ray.storage import DamagedCheckpointError, Location, Patience, StorageGivenUpError, patiently
+from ambient_ray.storage import DamagedCheckpointError, Location, Patience, StorageGivenUpError, discard, patiently
 
+from .agreement import Departure, differing, gathered
 from .checkpoint import (
     CheckpointMismatchError,
+    Pause,
     check_continues,
     read_checkpoint,
     restore,
@@ -28,14 +30,23 @@ from .checkpoint import (
 )
 from .meter import Meter, Progress, Reading
 from .packed import PackedState
-from .scoring import Scored, Scorer, draw_samples, sample_labels, samples_at_once, study_scorer
+from .scoring import (
+    Features,
+    Scored,
+    Scorer,
+    StudyScorer,
+    draw_samples,
+    sample_labels,
+    samples_at_once,
+    study_scorer,
+)
 from .settings import TrainSettings
 from .state import TrainState
 from .subset import own_subset
-from .trial import Outcome, Reporter, RungResult, TrainingData, TrialInputError, World, checkpoint_name
+from .trial import Outcome, Reporter, RungResult, TrainingData, TrialInputError, World, checkpoint_name, pause_name
 
-# Steps between two looks at whether training is still finite. The same on every rank, as the look is
-# collective.
+# Steps between two looks at whether training is still finite, counted from the last rung: a look is collective, and its
+# mean loss is a rung's, whatever pauses there were.
 CHECK_EVERY = 100
 PROGRESS_SECONDS = 2.0
 
@@ -57,14 +68,16 @@ def run_trial(
 ) -> Outcome:
     """Train a model through the settings' rungs, as one of world.size ranks that all call this.
 
-    workdir: where rank 0 keeps a checkpoint a rung, `rung-00-000016000` and so on.
+    workdir: where rank 0 keeps a checkpoint a rung, `rung-00-000016000` and so on; where
+    the workers have to leave between rungs, also `pause-000012800`, until the next rung's stands.
     resume: a checkpoint to continue from, readable by every rank; bit for bit what an uninterrupted
     run does on one CPU. Its rung is reported once more (resumed=True), in case the answer was never heard.
-    score: what a rung measures, by default `study_scorer`.
+    score: what a rung measures, by default `study_scorer`; given on all ranks or on none, called on rank 0.
     patience: how long a disk that is full, or a store that is away, is waited for; the reporter is told.
 
-    Returns Outcome: `finished`, `stopped` by the reporter, or `failed` when training diverged or a checkpoint could not
-    be kept.
+    Returns Outcome: `finished`, `stopped` by the reporter, `failed` when training diverged, ranks came apart or a
+    checkpoint could not be kept, or `paused` when the reporter said, on any rank, that it has to leave: then the newest
+    checkpoint has all so far.
     Raises TrialInputError, DamagedCheckpointError or CheckpointMismatchError before the first step.
     """
     with _own_rng(world):
@@ -164,19 +177,30 @@ class _Trial:
         )
         self.state = TrainState(settings, data, world)
         self.at_once = samples_at_once(settings, self.state.ema.model, data.train, world.device)
-        self.score, self.patience = score, patience
+        self.patience = patience
+        self.score: Scorer | StudyScorer | None = score
+        self.features: Features | None = None  # with several ranks, each computes those of its own samples
         if score is None and world.rank == 0:
             self.score = study_scorer(settings, data, self.state.sigma_data, world.device, self.at_once)
+        if score is None and world.size > 1:
+            self.features = Features(data, world.device)
         self.meter = Meter(world.device)
         self.history: list[RungResult] = []
+        self.seconds = 0.0  # since the last rung, in a run that was paused
 
     def life(self, resume: Location | None) -> Life:
         """The whole trial, in the hands of whoever makes its steps: yields for a step, and returns the outcome."""
+        if apart := differing(self.state.read, self.world):
+            return self.outcome("failed", f"{apart}: a node's files or memory are not sound")
         if resume is not None and not self.take_up(resume):
             return self.outcome("stopped", "stopped at the rung that it was taken up from")
         for rung in range(len(self.history), len(self.settings.rungs)):
-            began = time.monotonic()
-            trained, problem = yield from self.train_to(self.settings.rungs[rung])
+            began = time.monotonic() - self.seconds
+            trained, problem = yield from self.train_to(rung)
+            if trained is None:
+                self.pause(rung, time.monotonic() - began)
+                return self.outcome("paused", f"paused at image {self.state.images_seen}, as its workers had to leave")
+            problem = problem or self.apart()
             if problem:
                 return self.outcome("failed", problem)
             seconds = time.monotonic() - began
@@ -188,7 +212,13 @@ class _Trial:
                 return self.outcome("failed", result.problem)
             if not self.reporter.rung(result):
                 return self.outcome("stopped", f"stopped at rung {rung}, image {self.state.images_seen}")
+            self.seconds = 0.0
         return self.outcome("finished", f"finished all {len(self.settings.rungs)} rungs")
+
+    def apart(self) -> str:
+        """Whether the ranks' weights have come apart, and how; "" as they should be. A collective call."""
+        problem = differing(self.state.held, self.world)
+        return f"{problem} at image {self.state.images_seen}: they are not trained as one" if problem else ""
 
     def take_up(self, resume: Location) -> bool:
         """Continue from a checkpoint: whether its rung's answer is to go on."""
@@ -196,42 +226,76 @@ class _Trial:
         check_continues(checkpoint, self.settings, self.data.train.content_hash)
         restore(self.state, checkpoint)
         self.history = list(checkpoint.history)
-        return self.reporter.rung(self.history[-1], resumed=True)
+        goes_on = not self.history or self.reporter.rung(self.history[-1], resumed=True)
+        if checkpoint.pause is None:
+            return goes_on
+        # The answer was to go on, and training did: what the judge would say by now is for the next rung.
+        self.meter.go_on(checkpoint.pause.meter, self.world.rank, self.world.size)
+        self.seconds = checkpoint.pause.seconds
+        return True
 
-    def train_to(self, goal: int) -> Generator[None, Step, tuple[Reading, str]]:
-        """Ask for steps until `goal` images are seen: the last reading of the meter, and what went wrong or ''."""
-        state, world = self.state, self.world
+    def pause(self, rung: int, seconds: float) -> None:
+        """Keep all that was trained since the last rung, on rank 0, if it is anything. A collective call."""
+        sums = self.meter.sums(self.world.size)
+        if self.world.rank != 0 or self.state.images_seen == self.begin(rung):
+            return
+        place = self.workdir / pause_name(self.state.images_seen)
+        self.patiently(
+            lambda: save_checkpoint(
+                place,
+                self.state,
+                tuple(self.history),
+                content_hash=self.data.train.content_hash,
+                pause=Pause(sums, seconds),
+            ),
+            place,
+        )
+
+    def begin(self, rung: int) -> int:
+        """Images seen where training for a rung begins."""
+        return self.settings.rungs[rung - 1] if rung else 0
+
+    def train_to(self, rung: int) -> Generator[None, Step, tuple[Reading | None, str]]:
+        """Ask for steps until the rung: the last reading of the meter, None where all leave; what went wrong or ''."""
+        state, world, goal, batch = self.state, self.world, self.settings.rungs[rung], self.settings.batch_size
         progress = Progress(self.reporter.progress, world.device, PROGRESS_SECONDS) if world.rank == 0 else None
-        checked, steps = state.images_seen, 0
-        while True:
+        departure = Departure(self.reporter.leaving, world)
+        steps = (state.images_seen - self.begin(rung)) // batch
+        checked = self.begin(rung) + steps // CHECK_EVERY * CHECK_EVERY * batch
+        while state.images_seen < goal:
             loss, norm = yield
             self.meter.add(loss, norm)
             if progress is not None:
-                progress.add(loss, state.images_seen)
+                progress.add(loss if state.weight == 1 else loss / state.weight, state.images_seen)
             steps += 1
             done = state.images_seen >= goal
-            if done or steps % CHECK_EVERY == 0:
+            if steps % CHECK_EVERY == 0 and not done:
                 reading = self.meter.read(world.size)
                 if not reading.finite:
                     return reading, _diverged(reading, checked, state.images_seen)
                 checked = state.images_seen
-            if done:
-                return reading, ""
+            if departure.agreed(now=done):
+                return None, ""
+        reading = self.meter.read(world.size)
+        return reading, "" if reading.finite else _diverged(reading, checked, state.images_seen)
 
     def finish_rung(
         self, rung: int, trained: Reading, samples: npt.NDArray[np.uint8], began: float, seconds: float
     ) -> RungResult:
         """Score and keep the checkpoint (rank 0); other ranks return the result without scores."""
         state = self.state
-        if self.score is None or self.world.rank != 0:
+        features = None if self.features is None else gathered(self.features(samples), self.world)
+        drawn = gathered(samples, self.world)
+        if self.score is None or drawn is None:
             return RungResult(rung, state.images_seen, {}, {}, None, time.monotonic() - began)
-        scored = self.score(state.ema.model, samples)
-        images = state.images_seen - (self.history[-1].images_seen if self.history else 0)
+        given = () if features is None else (features,)  # to the study's scorer alone
+        scored = self.score(state.ema.model, drawn, *given)
+        images = state.images_seen - self.begin(rung)
         speed = {"loss": trained.loss, "grad_norm": trained.grad_norm, "images_per_second": images / seconds}
         place = self.workdir / checkpoint_name(rung, state.images_seen)
         scores = dict(scored.scores) | speed
         result = RungResult(rung, state.images_seen, scores, scored.facts, place, time.monotonic() - began)
-        arrays, history = self.arrays(scored, samples), (*self.history, result)
+        arrays, history = self.arrays(scored, drawn), (*self.history, result)
         try:
             digest = self.patiently(
                 lambda: save_checkpoint(
@@ -239,6 +303,7 @@ class _Trial:
                 ),
                 place,
             )
+            self.patiently(lambda: discard(self.workdir, "pause-"), self.workdir)  # this rung has all that they have
         except StorageGivenUpError as error:
             return dataclasses.replace(result, checkpoint=None, problem=str(error))
         self.history.append(dataclasses.replace(result, digest=digest))

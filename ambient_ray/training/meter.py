@@ -24,13 +24,21 @@ class Reading(NamedTuple):
         return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
 
 
+class Sums(NamedTuple):
+    """What a meter holds between two readings: each rank's sums of loss and gradient norm, over so many steps each."""
+
+    ranks: tuple[tuple[float, float], ...]
+    steps: int
+
+
 class Meter:
-    """Sums over steps: an addition a step, a host sync only where `read` is called."""
+    """Sums over steps: an addition a step, a host sync only where `read` or `sums` is called."""
 
     def __init__(self, device: torch.device) -> None:
         """Start empty."""
         self._sums = torch.zeros(2, dtype=torch.float64, device=device)
         self._steps = 0
+        self._before = 0  # steps of all ranks together, of another number of ranks
 
     def add(self, loss: Tensor, grad_norm: Tensor) -> None:
         """Count a step: two 0-d tensors on the device."""
@@ -43,10 +51,31 @@ class Meter:
         if world_size > 1:
             dist.all_reduce(self._sums)
         loss, norm = self._sums.tolist()
-        steps = max(self._steps, 1) * world_size
+        steps = max(self._before + self._steps * world_size, 1)
         self._sums.zero_()
-        self._steps = 0
+        self._steps = self._before = 0
         return Reading(loss / steps, norm / steps)
+
+    def sums(self, world_size: int = 1) -> Sums:
+        """What was added since the last reading, to go on from later. A host sync; with several ranks, a collective."""
+        everyone = [self._sums]
+        if world_size > 1:
+            everyone = [torch.empty_like(self._sums) for _ in range(world_size)]
+            dist.all_gather(everyone, self._sums)
+        table, steps = torch.stack(everyone), self._steps
+        if self._before:  # some are of another number of ranks already: one entry for all
+            table, steps = table.sum(0, keepdim=True), self._before + self._steps * world_size
+        return Sums(tuple((loss, norm) for loss, norm in table.tolist()), steps)
+
+    def go_on(self, sums: Sums, rank: int = 0, world_size: int = 1) -> None:
+        """Go on from `sums`: each rank from its own; where there were more or fewer ranks, the first one from all."""
+        if len(sums.ranks) == world_size:
+            self._sums += torch.tensor(sums.ranks[rank], dtype=torch.float64, device=self._sums.device)
+            self._steps += sums.steps
+            return
+        if rank == 0:
+            self._sums += torch.tensor(sums.ranks, dtype=torch.float64, device=self._sums.device).sum(0)
+        self._before += sums.steps * len(sums.ranks)
 
 
 class Progress:

@@ -6,12 +6,16 @@ import gc
 import importlib
 import logging
 import math
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
+
+from ambient_ray.logs import about, stamp_records
+
+from .notice import TERMINATION, Notice, watch
 
 if TYPE_CHECKING:
     from ambient_ray.storage import Location, Patience
@@ -20,9 +24,6 @@ if TYPE_CHECKING:
     from .trial import RungResult, World
 
 _log = logging.getLogger(__name__)
-
-# How long ranks wait for each other, e.g. while the first scores a rung.
-_PATIENCE = timedelta(minutes=60)
 
 
 class Slot(Protocol):
@@ -36,7 +37,19 @@ class Slot(Protocol):
         ...
 
     def tell(self, number: int, message: Mapping[str, Any]) -> bool:
-        """Pass on what the trial `number` reports, rank 0 only; False when nobody wants this trial any more."""
+        """Pass on what the trial `number` reports, rank 0 only but for its place; False: nobody wants this trial."""
+        ...
+
+    def arrive(self, node: str, size: int) -> None:
+        """Say on which node this one of `size` ranks is, so that the slot can tell it when the node goes away."""
+        ...
+
+    def leave(self) -> None:
+        """Say that these workers have to leave: there is no next trial for them, and the one they have is paused."""
+        ...
+
+    def leaving(self) -> bool:
+        """Wait until these workers have to leave, whoever says so; False when nobody has said so for some seconds."""
         ...
 
 
@@ -53,13 +66,15 @@ class RayReporter:
             the trial's checkpoints are, a path or URL).
         world: this worker's place.
         slot: who is told.
+        notice: given when this worker is to leave.
     """
 
-    def __init__(self, job: Mapping[str, Any], world: World, slot: Slot) -> None:
+    def __init__(self, job: Mapping[str, Any], world: World, slot: Slot, notice: Notice = TERMINATION) -> None:
         self._number, self._arm, self._judge = job["number"], job["arm"], job["judge"]
         self._configuration = self._number if job["replica_of"] is None else job["replica_of"]
         self._needed, self._folder = tuple(job["needed"]), job["folder"]
-        self._world, self._slot = world, slot
+        self._world, self._slot, self._notice = world, slot, notice
+        self._told: list[dict[str, Any]] = []  # with the next rung: the judge's last answer
         self.earlier: tuple[RungResult, ...] = ()
 
     def progress(self, images_seen: int, loss: float) -> None:
@@ -86,6 +101,10 @@ class RayReporter:
             raise UnjudgeableError(problem)
         return bool(goes_on)
 
+    def leaving(self) -> bool:
+        """Whether this worker was told to leave."""
+        return self._notice.given()
+
     def noted(self, text: str) -> None:
         """Pass on something worth a line to whoever watches the search."""
         _log.warning("trial %s %s", self._number, text)
@@ -104,15 +123,19 @@ class RayReporter:
             return False, f"{bad[0]} is missing or not finite at rung {result.rung}, image {result.images_seen}"
         # On a resume, perhaps the search died before it heard of the earlier ones; telling it twice is harmless.
         rungs = (*self.earlier, result) if resumed else (result,)
-        return self.tell({"rungs": [self._record(rung) for rung in rungs]}), ""
+        told, self._told = self._told, []
+        return self.tell({"rungs": [self._record(rung) for rung in rungs], "told": told}), ""
 
     def _ask(self, result: RungResult) -> tuple[bool, str]:
         """Rank 0: the judge's answer, and why it gives none or ''."""
         import ray
 
         asked = (self._number, self._arm, result.rung, dict(result.scores), self._configuration)
+        began = time.monotonic()
         try:
-            return bool(ray.get(self._judge.decide.remote(*asked))), ""
+            goes_on = bool(ray.get(self._judge.decide.remote(*asked)))
+            self._told = [{"judged": {"rung": result.rung, "goes_on": goes_on, "seconds": time.monotonic() - began}}]
+            return goes_on, ""
         except ValueError as error:  # Ray's error is of the judge's class, too, and holds the judge's own as its cause
             return False, str(getattr(error, "cause", error))
 
@@ -133,23 +156,28 @@ def serve(config: Mapping[str, Any]) -> None:
     there, and not by every trial.
 
     Args:
-        config: slot (a `Slot`), cpus (cores of this worker), imports (names of modules that trials will need).
+        config: slot (a `Slot`), cpus and gpus (of this worker), imports (names of modules that trials will need).
     """
     import ray
     import torch
     from ray import train
 
+    from .device import own_device
+    from .group import process_group
     from .loop import run_trial  # noqa: F401  # and all that it imports, while nobody waits
     from .trial import World
 
     torch.set_num_threads(max(1, int(config["cpus"])))
-    # Ray shows each worker its own GPUs only, so the first one is ours.
-    device = torch.device("cuda", 0) if ray.get_gpu_ids() and torch.cuda.is_available() else torch.device("cpu")
+    device = own_device(bool(ray.get_gpu_ids()), float(config["gpus"]))
     context = train.get_context()
     world = World(context.get_world_rank(), context.get_world_size(), device)
     slot: Slot = config["slot"]
+    stamp_records()
+    here = {"rank": world.rank, **whereabouts()}
     for name in config["imports"]:
         importlib.import_module(name)
+    watch(slot, world.rank, TERMINATION)
+    slot.arrive(ray.get_runtime_context().get_node_id(), world.size)
     with process_group(world):
         data: tuple[Any, Any] = (None, None)  # a reference, and what it stands for
         index = 0
@@ -157,13 +185,43 @@ def serve(config: Mapping[str, Any]) -> None:
             if data[0] != jobs[0]["data"]:
                 data = jobs[0]["data"], ray.get(jobs[0]["data"])
             began = time.time()
-            ends = run_jobs(jobs, data[1], world, slot)
+            for job in jobs:
+                slot.tell(job["number"], {"told": [{"place": here}]})
+            with named(jobs):
+                ends = run_jobs(jobs, data[1], world, slot)
             for job, end in zip(jobs, ends, strict=True) if world.rank == 0 else ():
-                slot.tell(job["number"], {**end, "began": began, "ended": time.time()})
+                if end["state"] != "paused":
+                    slot.tell(job["number"], {**end, "began": began, "ended": time.time()})
+            if any(end["state"] == "paused" for end in ends):
+                slot.leave()  # before the group ends, so that the slot knows why
+                break
             index += 1
             gc.collect()  # the trial's network, before the next one's is made
             if device.type == "cuda":
                 torch.cuda.empty_cache()
+
+
+def whereabouts() -> dict[str, Any]:
+    """Where this worker runs: host, address of its node, pid, and the ids of its GPUs."""
+    import ray
+
+    return {
+        "host": socket.gethostname(), "address": ray.util.get_node_ip_address(), "pid": os.getpid(),
+        "gpus": [str(gpu) for gpu in ray.get_gpu_ids()],
+    }  # fmt: skip
+
+
+@contextmanager
+def named(jobs: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+    """What is logged within says which trials of which study it is about; so does an error that ends them."""
+    numbers = [job["number"] for job in jobs]
+    with about(study=jobs[0].get("study", ""), trial=numbers[0] if len(numbers) == 1 else numbers):
+        _log.info("this worker takes trial %s", ", ".join(map(str, numbers)))
+        try:
+            yield
+        except Exception:
+            _log.exception("the worker of trial %s raised", ", ".join(map(str, numbers)))
+            raise
 
 
 def run_jobs(jobs: Sequence[Mapping[str, Any]], data: Any, world: World, slot: Slot) -> list[dict[str, str]]:
@@ -192,11 +250,10 @@ def run_jobs(jobs: Sequence[Mapping[str, Any]], data: Any, world: World, slot: S
                 job["judge"].beat.remote(job["number"], 0, math.nan)
             settings = TrainSettings.from_dict(job["training"]).overlaid(job["settings"])
             reporter, folder = RayReporter(job, world, slot), locate(job["folder"])
-            kept = same_checkpoint(folder, [locate(place) for place in job.get("kept", ())], world, reporter, patience)
-            if kept is not None:
-                reporter.earlier = kept.history[:-1]
+            known = [locate(place) for place in job.get("kept", ())]
+            resume, reporter.earlier = same_checkpoint(folder, known, world, reporter, patience)
             reporters.append(reporter)
-            trials.append(PackedTrial(settings, reporter, folder, None if kept is None else kept.place))
+            trials.append(PackedTrial(settings, reporter, folder, resume))
         if len(trials) == 1:
             settings, _, folder, resume = trials[0]
             outcomes = [
@@ -234,6 +291,10 @@ class InPack:
         """See `RayReporter.noted`."""
         self._reporter.noted(text)
 
+    def leaving(self) -> bool:
+        """See `RayReporter.leaving`."""
+        return self._reporter.leaving()
+
     def rung(self, result: RungResult, *, resumed: bool = False) -> bool:
         """See `RayReporter.rung`; False where that raises."""
         try:
@@ -247,8 +308,11 @@ class InPack:
 
 def same_checkpoint(
     folder: Location, known: Sequence[Location], world: World, reporter: RayReporter, patience: Patience
-) -> Checkpoint | None:
-    """The newest checkpoint that the first rank finds whole, for every rank: one that saw another would train apart."""
+) -> tuple[Location | None, tuple[RungResult, ...]]:
+    """The newest checkpoint that the first rank finds whole, for every rank, and there its rungs before the last.
+
+    A shared folder may not show all nodes the newest at once, and a rank that took up another would train apart.
+    """
     from ambient_ray.storage import patiently
 
     found: Checkpoint | None = None
@@ -260,22 +324,18 @@ def same_checkpoint(
             say=reporter.noted,
             alive=lambda: reporter.progress(0, math.nan),
         )
-    if world.size == 1:
-        return found
-    from ray.train.collective import broadcast_from_rank_zero
+    place = None if found is None else found.place
+    if world.size > 1:
+        from ray.train.collective import broadcast_from_rank_zero
 
-    from .checkpoint import read_checkpoint
-
-    place = broadcast_from_rank_zero(None if found is None else found.place)
-    if world.rank == 0 or place is None:
-        return found
-    return patiently(lambda: read_checkpoint(place), place, patience=patience)
+        place = broadcast_from_rank_zero(place)
+    return place, () if found is None else found.history[:-1]  # the last one is reported again by the loop
 
 
 def newest_checkpoint(
     folder: Location, known: Sequence[Location] = (), say: Callable[[str], None] = lambda text: None
 ) -> Checkpoint | None:
-    """The last whole checkpoint among a trial's; one that is damaged is passed over for the one before it.
+    """The furthest whole checkpoint among a trial's; one that is damaged is passed over for the one before it.
 
     Args:
         folder: where the trial keeps its checkpoints.
@@ -288,11 +348,13 @@ def newest_checkpoint(
     from ambient_ray.storage import DamagedCheckpointError, children
 
     from .checkpoint import read_checkpoint
+    from .trial import progress_of
 
     places = {place.name: place for place in [*known, *children(folder)]}  # the folder's own before the study's
+    ordered = [(progress, place) for name, place in places.items() if (progress := progress_of(name)) is not None]
     damaged = []
     found: Checkpoint | None = None
-    for _, place in sorted(places.items(), reverse=True):
+    for _, place in sorted(ordered, key=lambda item: item[0], reverse=True):
         try:
             found = read_checkpoint(place)
             break
@@ -302,47 +364,3 @@ def newest_checkpoint(
         instead = "starts anew" if found is None else f"goes on from the one before, {found.images_seen:,} images"
         say(f"{instead}: {problem}")
     return found
-
-
-@contextmanager
-def process_group(world: World) -> Iterator[None]:
-    """torch.distributed's default group over the workers, by nccl on GPUs and gloo elsewhere; none for one worker."""
-    if world.size == 1:
-        yield
-        return
-    import ray
-    import torch.distributed as dist
-    from ray.train.collective import broadcast_from_rank_zero
-
-    meeting = None
-    if world.rank == 0:
-        with socket.socket() as free:
-            free.bind(("", 0))
-            meeting = f"tcp://{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
-    dist.init_process_group(
-        "nccl" if world.device.type == "cuda" else "gloo",
-        init_method=broadcast_from_rank_zero(meeting),
-        rank=world.rank,
-        world_size=world.size,
-        timeout=_PATIENCE,
-    )
-    try:
-        yield
-        wait_for_all()
-    finally:
-        dist.destroy_process_group()
-
-
-def wait_for_all() -> None:
-    """Return once every rank is here: in gloo, a rank that leaves early aborts one that still waits.
-
-    With gloo without an asynchronous collective: DDP keeps its process group, so its threads, alive past
-    destroy_process_group (torch 2.15), and one that is still dropping a collective's tensor while Python ends aborts
-    the process ("terminate called without an active exception").
-    """
-    import torch.distributed as dist
-
-    if dist.get_backend() == "gloo":
-        dist.monitored_barrier(timeout=_PATIENCE)
-    else:
-        dist.barrier()

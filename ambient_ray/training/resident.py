@@ -51,6 +51,12 @@ class ResidentImages:
             bank = np.array(data.noise_bank[:, : self._draws])  # a copy: Ray's arrays are read-only
             self._noise = torch.from_numpy(bank.reshape(-1, *bank.shape[2:])).to(device)
 
+    def held(self) -> dict[str, list[Tensor]]:
+        """All that steps are taken from, by what it is called."""
+        images = [self._images, self._labels, self._noisy_image]
+        noise = [] if self._noise is None else [self._noise]
+        return {"training images": [tensor for tensor in images if tensor is not None], "noise bank": noise}
+
     def batch(self, step: StepDraws) -> Batch:
         """The images of a step in [-1, 1], each with its own noise, flipped and shifted together."""
         clean = self._images.index_select(0, step.rows).float().div_(127.5).sub_(1.0)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from ambient_ray.data import ImageSet, to_float
 from ambient_ray.diffusion import NonFiniteSamplesError, sample
 from ambient_ray.evaluation import denoising_gaps, evaluate, on_device
+from ambient_ray.evaluation.memory import free_memory
 
+from .agreement import all_well
 from .settings import TrainSettings
+from .streams import share
 from .trial import Fact, TrainingData, TrialInputError, World
 
 # Images of each side that the denoising gap looks at: enough for an interval of a few per cent.
@@ -36,9 +38,22 @@ Scorer = Callable[[nn.Module, npt.NDArray[np.uint8]], Scored]
 """Scores the averaged denoiser (in evaluation mode) and its samples uint8 [n,H,W,C]. Called on rank 0."""
 
 
+class StudyScorer(Protocol):
+    """A `Scorer` that takes the samples' features, float32 [n,d], where the ranks have computed them already."""
+
+    def __call__(
+        self,
+        denoiser: nn.Module,
+        samples: npt.NDArray[np.uint8],
+        features: npt.NDArray[np.float32] | None = None,
+    ) -> Scored:
+        """See the class."""
+        ...
+
+
 def study_scorer(
     settings: TrainSettings, data: TrainingData, sigma_data: float, device: torch.device, batch: int
-) -> Scorer:
+) -> StudyScorer:
     """Every score of `evaluate`, and the denoising gap as gap, gap_low, gap_high. batch: images at a time for the gap.
 
     Kept in arrays: each sample's neighbours and features; and of the gap its gap_sigmas [k], gap_losses [2,k] on
@@ -53,8 +68,10 @@ def study_scorer(
     train, train_labels = _gap_images(data.train, settings.conditional)
     heldout, heldout_labels = _gap_images(data.heldout, settings.conditional)
 
-    def score(denoiser: nn.Module, samples: npt.NDArray[np.uint8]) -> Scored:
-        result = evaluate(samples, extractor, data.references, seeds=seeds)
+    def score(
+        denoiser: nn.Module, samples: npt.NDArray[np.uint8], features: npt.NDArray[np.float32] | None = None
+    ) -> Scored:
+        result = evaluate(samples, extractor, data.references, seeds=seeds, features=features)
         gaps = denoising_gaps(
             denoiser,
             train,
@@ -103,7 +120,7 @@ def samples_at_once(settings: TrainSettings, model: nn.Module, train: ImageSet, 
     """
     if isinstance(settings.sample_batch, int):
         return settings.sample_batch
-    memory = 2.0**30 if device.type != "cuda" else torch.cuda.mem_get_info(device)[0] / 4
+    memory = 2.0**30 if device.type != "cuda" else free_memory(device) / 4
     returned = 0
 
     def count(module: nn.Module, given: Any, result: Any) -> None:
@@ -131,50 +148,51 @@ def sample_labels(settings: TrainSettings, train: ImageSet) -> npt.NDArray[np.in
 def draw_samples(
     settings: TrainSettings, denoiser: nn.Module, train: ImageSet, world: World, batch: int
 ) -> npt.NDArray[np.uint8] | None:
-    """The rung's samples uint8 [n,H,W,C], each rank drawing its share, `batch` at a time; None if any is not finite.
+    """This rank's share of the rung's samples, uint8 [m,H,W,C], `batch` at a time; None if any rank's is not finite.
 
     The network runs in the precision it was trained in, the sampler's own arithmetic in float32. With bf16 it takes .55
     of float32's time, and its scores are the same to 1 % of what other latents change (the digits, four rungs, six sets
     of latents, DDPM and sigma_tn .5: Frechet distances differ by .1 %). Fewer than EDM's 18 steps would change them.
     """
-    n, labels = settings.samples, sample_labels(settings, train)
-    share = -(-n // world.size)
-    first, last = min(world.rank * share, n), min((world.rank + 1) * share, n)
+    labels = sample_labels(settings, train)
+    part = share(settings.samples, world.rank, world.size)
+    channels, height, width = train.shape
+    mine: npt.NDArray[np.uint8] | None = np.empty((0, height, width, channels), dtype=np.uint8)
     try:
         with torch.autocast(world.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            mine = sample(
-                denoiser,
-                last - first,
-                train.shape,
-                seed=settings.latent_seed,
-                batch_size=batch,
-                device=world.device,
-                labels=None if labels is None else labels[first:last],
-                steps=settings.sample_steps,
-                rho=settings.sample_rho,
-                start=first,
-            )
+            if part:
+                mine = sample(
+                    denoiser,
+                    len(part),
+                    train.shape,
+                    seed=settings.latent_seed,
+                    batch_size=batch,
+                    device=world.device,
+                    labels=None if labels is None else labels[part.start : part.stop],
+                    steps=settings.sample_steps,
+                    rho=settings.sample_rho,
+                    start=part.start,
+                )
     except NonFiniteSamplesError:
         mine = None
-    if world.size == 1:
-        return mine
-    return _gather(mine, share, n, train, world)
+    return mine if all_well(mine is not None, world) else None
 
 
-def _gather(
-    mine: npt.NDArray[np.uint8] | None, share: int, n: int, train: ImageSet, world: World
-) -> npt.NDArray[np.uint8] | None:
-    channels, height, width = train.shape
-    finite = torch.tensor(int(mine is not None), device=world.device)
-    dist.all_reduce(finite, op=dist.ReduceOp.MIN)
-    if mine is None or not bool(finite):
-        return None
-    part = torch.zeros((share, height, width, channels), dtype=torch.uint8)
-    part[: len(mine)] = torch.from_numpy(mine)
-    part = part.to(world.device)
-    parts = [torch.empty_like(part) for _ in range(world.size)]
-    dist.all_gather(parts, part)
-    return np.asarray(torch.cat(parts)[:n].cpu().numpy())
+class Features:
+    """Computes the features of one rank's samples, on its device.
+
+    Raises TrialInputError when the data carry no extractor.
+    """
+
+    def __init__(self, data: TrainingData, device: torch.device) -> None:
+        """See the class."""
+        if data.extractor is None:
+            raise TrialInputError("scoring needs the data's extractor and references")
+        self._extractor = on_device(data.extractor, device)
+
+    def __call__(self, samples: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Features float32 [m,d] of samples uint8 [m,H,W,C]; [0,0] of none."""
+        return self._extractor(samples) if len(samples) else np.empty((0, 0), dtype=np.float32)
 
 
 def _gap_images(images: ImageSet, conditional: bool) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64] | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -140,7 +141,7 @@ class TrainSettings:
         known = {item.name for item in fields(cls)}
         for key in values:
             if key not in known:
-                raise TrainSettingsError(f"unknown training setting {key!r}, known: {', '.join(sorted(known))}")
+                raise TrainSettingsError(f"unknown training setting {key!r:.160}, known: {', '.join(sorted(known))}")
         for key in ("backbone", "rungs"):
             if key not in values:
                 raise TrainSettingsError(f"the training setting {key} is missing")
@@ -149,8 +150,8 @@ class TrainSettings:
 
 def _integer(low: int) -> Callable[[str, Any], int]:
     def check(name: str, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value) or value < low:
-            raise TrainSettingsError(f"{name} must be a whole number of {low} or more, got {value!r}")
+        if not _is_finite(value) or value != int(value) or value < low:
+            raise TrainSettingsError(f"{name} must be a whole number of {low} or more, got {value!r:.160}")
         return int(value)
 
     return check
@@ -158,20 +159,24 @@ def _integer(low: int) -> Callable[[str, Any], int]:
 
 def _number(low: float, high: float = math.inf, *, above: bool = False) -> Callable[[str, Any], float]:
     def check(name: str, value: Any) -> float:
-        good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not good or not low <= value <= high or (above and value == low):
+        if not _is_finite(value) or not low <= value <= high or (above and value == low):
             bound = f"above {low:g}" if above else f"{low:g} or more" if low > -math.inf else "finite"
             bound += f" and at most {high:g}" if high < math.inf else ""
-            raise TrainSettingsError(f"{name} must be a number, {bound}, got {value!r}")
+            raise TrainSettingsError(f"{name} must be a number, {bound}, got {value!r:.160}")
         return float(value)
 
     return check
 
 
+def _is_finite(value: Any) -> bool:
+    """Whether a value is a number that a float holds: JSON and YAML have integers of any length."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
 def _choice(*names: str) -> Callable[[str, Any], str]:
     def check(name: str, value: Any) -> str:
         if value not in names:
-            raise TrainSettingsError(f"{name} must be one of {', '.join(names)}, got {value!r}")
+            raise TrainSettingsError(f"{name} must be one of {', '.join(names)}, got {value!r:.160}")
         return str(value)
 
     return check
@@ -179,13 +184,13 @@ def _choice(*names: str) -> Callable[[str, Any], str]:
 
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise TrainSettingsError(f"{name} must be true or false, got {value!r}")
+        raise TrainSettingsError(f"{name} must be true or false, got {value!r:.160}")
     return value
 
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise TrainSettingsError(f"{name} must be a name, got {value!r}")
+        raise TrainSettingsError(f"{name} must be a name, got {value!r:.160}")
     return value
 
 
@@ -195,20 +200,20 @@ def _optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
 
 def _backbone(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise TrainSettingsError(f"{name} must be a mapping with _target_ and sizes, got {value!r}")
+        raise TrainSettingsError(f"{name} must be a mapping with _target_ and sizes, got {value!r:.160}")
     plain: dict[str, Any] = _plain(value)
     return plain
 
 
 def _rungs(name: str, value: Any) -> tuple[int, ...]:
     if isinstance(value, (str, Mapping)) or not hasattr(value, "__iter__"):
-        raise TrainSettingsError(f"{name} must be a list of numbers of images, got {value!r}")
+        raise TrainSettingsError(f"{name} must be a list of numbers of images, got {value!r:.160}")
     return tuple(_integer(1)(name, rung) for rung in value)
 
 
 def _betas(name: str, value: Any) -> tuple[float, float]:
     if isinstance(value, str) or not hasattr(value, "__len__") or len(value) != 2:
-        raise TrainSettingsError(f"{name} must be two numbers in [0, 1), got {value!r}")
+        raise TrainSettingsError(f"{name} must be two numbers in [0, 1), got {value!r:.160}")
     first, second = (_number(0, 1 - 1e-12)(name, beta) for beta in value)
     return first, second
 

@@ -11,11 +11,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ambient_ray.diffusion import Draws, EDMPrecond, build_backbone, check_backbone
 
+from .agreement import checksum
 from .compiling import first_compilation, missing_compiler, prepare_compiling
 from .ema import Ema
 from .resident import Batch, ResidentImages, measured_sigma_data
 from .settings import TrainSettings
-from .streams import StepStreams, Stream
+from .streams import StepStreams, Stream, share
 from .trial import TrainingData, TrialInputError, World
 
 _log = logging.getLogger(__name__)
@@ -30,11 +31,13 @@ class TrainState:
 
     def __init__(self, settings: TrainSettings, data: TrainingData, world: World) -> None:
         """Build everything from seeds. Raises TrialInputError when settings, data and world do not fit."""
-        if settings.batch_size % world.size:
+        if settings.batch_size < world.size:
             raise TrialInputError(
-                f"batch_size {settings.batch_size} is not divisible by the {world.size} workers of a trial"
+                f"batch_size {settings.batch_size} is too small for the {world.size} workers of a trial: one image each"
             )
         self.settings, self.world, self.images_seen = settings, world, 0
+        # Of this rank's mean loss in the mean over ranks that DDP takes of the gradients.
+        self.weight = len(share(settings.batch_size, world.rank, world.size)) * world.size / settings.batch_size
         self._images = ResidentImages(settings, data, world.device)
         measured = settings.sigma_data == "measured"
         self.sigma_data = measured_sigma_data(data) if measured else float(settings.sigma_data)
@@ -64,7 +67,10 @@ class TrainState:
         self._network = _for_training(self.model, world)
 
     def step(self) -> tuple[Tensor, Tensor]:
-        """One step over the next global batch: (loss, gradient norm), 0-d on the device. No host sync."""
+        """One step over the next global batch: (loss, gradient norm), 0-d on the device. No host sync.
+
+        The loss is of this rank's part, weighted so that its mean over ranks is the global batch's.
+        """
         settings = self.settings
         if settings.compile_mode is not None:  # a CUDA graph may write over the last step's gradients from here on
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
@@ -88,11 +94,22 @@ class TrainState:
         self.ema.update(settings.batch_size, self.images_seen)
         return norm
 
+    def held(self) -> dict[str, Tensor]:
+        """Checksums of what all ranks must hold alike at any time, bit by bit: weights and average."""
+        return {"weights": checksum(self._parameters), "averaged weights": checksum(self.ema.model.parameters())}
+
+    def read(self) -> dict[str, Tensor]:
+        """Checksums of what all ranks must have read alike: images, labels, marks, and the noise bank."""
+        return {name: checksum(tensors) for name, tensors in self._images.held().items()}
+
     def _loss(self, network: nn.Module) -> Tensor:
-        """The mean loss of this rank's part of the next global batch."""
+        """The mean loss of this rank's part of the next global batch; weighted where ranks have parts of unequal size.
+
+        DDP takes the mean of the ranks' gradients, so an image counts alike whichever part it is in.
+        """
         batch, draws = self.next_batch()
         with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-            return self.objective.loss(
+            loss = self.objective.loss(
                 network,
                 batch.clean,
                 batch.noise,
@@ -100,6 +117,7 @@ class TrainState:
                 noisy_image=batch.noisy_image,
                 draws=draws,
             ).mean()
+        return loss if self.weight == 1 else loss * self.weight
 
     def _compile(self) -> None:
         """Compile the network and its average for the sampler, and let the node's first process pay for the former.
@@ -111,9 +129,9 @@ class TrainState:
         self.model.compile(mode=settings.compile_mode, dynamic=False)
         self.sampled = torch.compile(self.ema.model, dynamic=False)  # type: ignore[assignment]
         what = (settings.backbone, self.image, self.sigma_data, settings.precision, settings.compile_mode)
-        share = settings.batch_size // self.world.size
+        mine = len(share(settings.batch_size, self.world.rank, self.world.size))
         kept = [buffer.clone() for buffer in self.model.buffers()]  # e.g. batch norm's running means
-        with first_compilation(repr((what, settings.channels_last, share, self.world.device.type))):
+        with first_compilation(repr((what, settings.channels_last, mine, self.world.device.type))):
             self._loss(self.model).backward()  # type: ignore[no-untyped-call]
         self.optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():

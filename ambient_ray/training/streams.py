@@ -1,7 +1,8 @@
 """The random numbers of a step: a pure function of the seed and the images seen, whoever computes them.
 
 Every rank draws the whole global batch and keeps its slice. So a resumed run continues the same stream, and
-two workers see the very batch that one worker would: results do not depend on the number of workers.
+two workers see the very batch that one worker would: results do not depend on the number of workers, but for dropout,
+whose masks are drawn within the network.
 """
 
 from __future__ import annotations
@@ -44,8 +45,13 @@ class Stream:
         return self._high << 32 | low
 
 
+def share(n: int, rank: int, size: int) -> range:
+    """Which of n things are a rank's: consecutive, each one somebody's, and no rank's more than one more of them."""
+    return range(rank * n // size, (rank + 1) * n // size)
+
+
 class StepDraws(NamedTuple):
-    """One rank's part of a global batch: B = batch_size / world size.
+    """One rank's part of a global batch: B = len(share(batch_size, rank, world size)).
 
     rows: int64 [B], which images; flip: bool [B]; pick: float [B] in [0, 1), which of an image's noises;
     draws: for the objective; fresh: float32 [B,C,H,W], new noise for the `inf` ablation, or None; shift: int64 [B,2],
@@ -84,7 +90,8 @@ class StepStreams:
         self._step, self._order, self._network = (Stream(seed, name) for name in ("step", "order", "network"))
         self._shift, self._most = Stream(seed, "shift"), shift_pixels
         self._n, self._batch, self._shape = n_images, batch_size, tuple(shape)
-        self._mine = slice(rank * batch_size // size, (rank + 1) * batch_size // size)
+        mine = share(batch_size, rank, size)
+        self._mine = slice(mine.start, mine.stop)
         self._rank, self._size, self._device, self._fresh = rank, size, device, fresh_noise
         self._generator = torch.Generator(device)
         self._orders: dict[int, Tensor] = {}

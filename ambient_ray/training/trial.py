@@ -55,6 +55,21 @@ def checkpoint_name(rung: int, images_seen: int) -> str:
     return f"rung-{rung:02d}-{images_seen:09d}"
 
 
+def pause_name(images_seen: int) -> str:
+    """The name of a checkpoint that was written between rungs, because the workers had to leave."""
+    return f"pause-{images_seen:09d}"
+
+
+def progress_of(name: str) -> tuple[int, bool] | None:
+    """How far the checkpoint of this name is: (images seen, whether it is a rung's); None for other names.
+
+    Checkpoints compare by it: of two that are as far, the rung's is the further one, as it is scored.
+    """
+    kind, _, rest = name.partition("-")
+    images = rest.rpartition("-")[2]
+    return (int(images), kind == "rung") if kind in ("rung", "pause") and images.isdigit() else None
+
+
 @dataclass(frozen=True)
 class RungResult:
     """A scored checkpoint.
@@ -100,12 +115,13 @@ class RungResult:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended, and why in one sentence: through all rungs, stopped by its reporter, or failed.
+    """How a trial ended, and why in one sentence: through all rungs, stopped by its reporter, failed, or paused.
 
+    paused: its workers were told to leave; its newest checkpoint has all that it is, for others to go on from.
     results: of all rungs so far (on ranks other than 0, of those before a resume only).
     """
 
-    state: Literal["finished", "stopped", "failed"]
+    state: Literal["finished", "stopped", "failed", "paused"]
     reason: str
     images_seen: int = 0
     results: tuple[RungResult, ...] = ()
@@ -123,6 +139,13 @@ class Reporter(Protocol):
 
         On ranks other than 0 the result has no scores and no checkpoint. resumed: the result comes from the
         checkpoint that training was taken up from; it was perhaps reported before, perhaps never.
+        """
+        ...
+
+    def leaving(self) -> bool:
+        """Between steps, on every rank: whether this process was told that it will be ended soon.
+
+        Must not block. It is enough that one rank says so: all of them write a checkpoint and return, `paused`.
         """
         ...
 

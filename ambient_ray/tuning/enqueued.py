@@ -9,7 +9,6 @@ to choose.
 
 import csv
 import json
-import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ import yaml
 
 from ambient_ray.errors import UserError
 
-from .parameters import Choice, Parameter, Range, find_choice, meant
+from .parameters import Choice, Parameter, Range, find_choice, is_number, meant
+from .plain_yaml import cut, read_yaml, shown
 from .space import Space
 
 ENDINGS = (".yaml", ".yml", ".json", ".csv")
@@ -56,12 +56,12 @@ def _read(where: str, path: Path) -> Any:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".json":
             return json.loads(text) if text.strip() else []
-        return _rows(where, text) if path.suffix.lower() == ".csv" else yaml.safe_load(text) or []
+        return _rows(where, text) if path.suffix.lower() == ".csv" else read_yaml(text) or []
     except OSError as error:
         raise EnqueuedPointsError(f"{where}: cannot be read: {error.strerror or error}") from error
-    except (UnicodeDecodeError, ValueError, yaml.YAMLError, csv.Error) as error:
+    except (ValueError, RecursionError, yaml.YAMLError, csv.Error) as error:
         kind = path.suffix.lower().removeprefix(".").replace("yml", "yaml").upper()
-        raise EnqueuedPointsError(f"{where}: not readable as {kind}: {' '.join(str(error).split())}") from error
+        raise EnqueuedPointsError(f"{where}: not readable as {kind}: {cut(error)}") from error
 
 
 def _rows(where: str, text: str) -> list[dict[str, str]]:
@@ -71,7 +71,7 @@ def _rows(where: str, text: str) -> list[dict[str, str]]:
         return []
     header = rows[0]
     if "" in header or len(set(header)) < len(header):
-        raise EnqueuedPointsError(f"{where}: the first line must name each column once, got {','.join(header)}")
+        raise EnqueuedPointsError(f"{where}: the first line must name each column once, got {cut(','.join(header))}")
     for number, row in enumerate(rows[1:], start=1):
         if len(row) != len(header):
             raise EnqueuedPointsError(
@@ -82,11 +82,15 @@ def _rows(where: str, text: str) -> list[dict[str, str]]:
 
 def _point(where: str, raw: object, space: Space, settings: Collection[str]) -> dict[str, Any]:
     if not isinstance(raw, Mapping) or not raw:
-        raise EnqueuedPointsError(f"{where}: a point is {{parameter: value}} with at least one of them, got {raw!r}")
+        raise EnqueuedPointsError(
+            f"{where}: a point is {{parameter: value}} with at least one of them, got {shown(raw)}"
+        )
     for name in raw:
         if name not in space.parameters:
             why = "a setting that this space does not search" if name in settings else "an unknown parameter"
-            raise EnqueuedPointsError(f"{where}: {name} is {why};{meant(str(name), space.parameters, 'it searches')}")
+            raise EnqueuedPointsError(
+                f"{where}: {cut(name)} is {why};{meant(str(name), space.parameters, 'it searches')}"
+            )
     values: dict[str, Any] = {}
     for name in space.order:
         if name not in raw:
@@ -94,7 +98,7 @@ def _point(where: str, raw: object, space: Space, settings: Collection[str]) -> 
         parameter = space.parameters[name]
         value = _as_stored(parameter, raw[name])
         if not parameter.contains(value):
-            raise EnqueuedPointsError(f"{where}: {name} must be {_described(parameter)}, got {raw[name]!r}")
+            raise EnqueuedPointsError(f"{where}: {name} must be {_described(parameter)}, got {shown(raw[name])}")
         values[name] = value
     for name in values:
         for parent, allowed in space.conditions.get(name, {}).items():
@@ -103,9 +107,9 @@ def _point(where: str, raw: object, space: Space, settings: Collection[str]) -> 
                     f"{where}: {name} exists only under some values of {parent}, so the point must set {parent} too"
                 )
             if find_choice(allowed, values[parent]) is None:
-                shown = " or ".join(str(value) for value in allowed)
+                needed = " or ".join(str(value) for value in allowed)
                 raise EnqueuedPointsError(
-                    f"{where}: {name} does not exist here: it needs {parent}={shown} and the point has"
+                    f"{where}: {name} does not exist here: it needs {parent}={needed} and the point has"
                     f" {parent}={values[parent]}"
                 )
     return values
@@ -123,7 +127,7 @@ def _as_stored(parameter: Parameter, value: object) -> object:
             value = float(value)
         except ValueError:
             return value
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    if not is_number(value):
         return value
     return int(value) if parameter.integer and value == int(value) else float(value)
 

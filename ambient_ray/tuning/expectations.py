@@ -1,7 +1,8 @@
 """A storage in memory whose running trials can be seen as if they had ended, where they are expected to end."""
 
 import copy
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
 
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -11,6 +12,7 @@ class ExpectingStorage(InMemoryStorage):  # type: ignore[misc]  # Optuna ships n
     """Optuna's storage in memory; `get_all_trials`, from which samplers learn, shows expectations as results.
 
     A trial stays running to all that asks for it alone, and when it ends its result takes the expectation's place.
+    What is asked `on_trial` leaves no trial behind.
     """
 
     def __init__(self) -> None:
@@ -22,6 +24,20 @@ class ExpectingStorage(InMemoryStorage):  # type: ignore[misc]  # Optuna ships n
         expected = copy.copy(trial)
         expected.state, expected.values = TrialState.COMPLETE, list(values)
         self._expected[trial.number] = expected
+
+    @contextmanager
+    def on_trial(self, study_id: int) -> Iterator[None]:
+        """Trials that are made meanwhile are gone afterwards, as if a sampler had never been asked."""
+        trials = self._studies[study_id].trials
+        before, waiting = len(trials), self._prev_waiting_trial_number[study_id]
+        try:
+            yield
+        finally:
+            with self._lock:
+                for trial in trials[before:]:
+                    del self._trial_id_to_study_id_and_number[trial._trial_id]
+                del trials[before:]
+                self._prev_waiting_trial_number[study_id] = waiting
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None

@@ -1,46 +1,51 @@
-"""Optuna's journal file for a disk that may be full and a process that may be killed while it writes.
+"""The study's journal: a file of lines that survives whatever kills its writer, and a disk that is full."""
 
-Optuna's own appends to whatever stands there. A line that a kill or a full disk cut off then runs into the next one,
-and the study cannot be read from there on. Here a line is all there or not at all, and a full disk is waited for.
-"""
-
+import errno
+import fcntl
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import get_lock_file
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
 
 from ambient_ray.storage import Patience, patiently
 
 _BACK = 65536  # bytes that are looked through at a time for the end of the last whole line
+#: Errors of a file system that has no locks.
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
-class PatientJournal(JournalFileBackend):
-    """A journal whose last line is always whole for whoever appends.
+class Journal(JournalFileBackend):  # type: ignore[misc]  # Optuna ships no types that mypy reads here
+    """Optuna's journal in a file, for a writer that may be killed at any moment, on a disk that may be full.
+
+    The system gives its lock back when a process ends, however it ends, so the next one does not wait for a dead one;
+    where the file system has no such locks, Optuna's own is taken, which the next writer breaks after 30 s. What a
+    killed writer left of a line is cut off by the next one: it was never read as an entry. Optuna's own appends to it,
+    and cannot read the study from there on.
 
     Args:
-        path: the file, made if need be.
+        path: the file; made where it is missing.
         patience: how long a full disk is waited for.
 
     Attributes:
         say: told when it waits, and when it goes on.
     """
 
-    def __init__(self, path: Path, patience: Patience) -> None:
-        super().__init__(str(path))
-        self.say: Callable[[str], None] = lambda text: None
+    def __init__(self, path: Path, patience: Patience = Patience()) -> None:  # noqa: B008  # frozen
         self._path, self._patience = path, patience
+        self.say: Callable[[str], None] = lambda text: None
+        super().__init__(str(path), _lock_for(path))
 
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append and wait for the disk. Raises StorageGivenUpError after as long as the patience lasts."""
+    def append_logs(self, logs: Sequence[dict[str, Any]]) -> None:
+        """See Optuna's; an unfinished line before these is cut off. Raises StorageGivenUpError after the patience."""
         patiently(
             lambda: self._append(logs), self._path, patience=self._patience, say=lambda text: self.say(f"study {text}")
         )
 
-    def _append(self, logs: list[dict[str, Any]]) -> None:
+    def _append(self, logs: Sequence[dict[str, Any]]) -> None:
         text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
         with get_lock_file(self._lock):
             handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -55,6 +60,43 @@ class PatientJournal(JournalFileBackend):
                     raise
             finally:
                 os.close(handle)
+
+
+class SystemLock(BaseJournalFileLock):  # type: ignore[misc]
+    """A lock that ends with its process: flock on a file beside the journal.
+
+    Args:
+        path: the lock's own file; it stays, and means nothing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held: IO[bytes] | None = None
+
+    def acquire(self) -> bool:
+        """Wait for it."""
+        file = self._path.open("ab")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        self._held = file
+        return True
+
+    def release(self) -> None:
+        """Give it back."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+
+def _lock_for(path: Path) -> BaseJournalFileLock:
+    lock = SystemLock(path.with_name(f"{path.name}.flock"))
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return JournalFileSymlinkLock(str(path))
+    lock.release()
+    return lock
 
 
 def end_of_last_line(handle: int) -> int:

@@ -24,6 +24,10 @@ from .transfer import Transfer
 
 Lesson = Literal["infeasible", "pruned", "partial", "extrapolated"]
 
+# What samplers keep beside a study's trials: of a trial, the number of its generation; of the whole, the place in a
+# sequence. Suggestions follow from these, so they go into the study.
+_GENERATION, _TRIED, _SEQUENCE = ":generation", ":tried", "qmc:"
+
 #: From more than so many running trials on (TPE takes at most as many as good ones), most of the good ones known run,
 #: and those that have ended are what was stopped: then forecasts of the running ones are told, too.
 MANY = 25
@@ -38,9 +42,14 @@ class Memory:
     1.12 [.90, 1.44] and 1.05 [.91, 1.21]. No difference is shown, so the one that tells the sampler the most is kept.
 
     Args:
-        sampler: gives an Optuna sampler for two objectives from a seed, or None for independent random draws. The seed
-            follows from how many trials there are, so that a study taken up again does not draw what it drew before.
+        sampler: gives an Optuna sampler for two objectives from a seed, or None for independent random draws.
         seed: of the sampler.
+        kept: the sampler is made once and asked again and again, with a state that nobody but itself knows, so that a
+            study that is taken up again may go on otherwise than it would have. Otherwise it is made anew for every
+            suggestion, from a seed that follows from how many trials there are: what it suggests is a function of the
+            copy alone.
+        sequence: the sampler's suggestions are points of one sequence, so every suggestion's sampler has the same seed,
+            and an independent_sampler whose seed is not.
         lesson: of a stopped trial the sampler learns that it is infeasible, with a violation that is larger the earlier
             it was stopped ("infeasible"), nothing that several objectives could use ("pruned"), its best rung as if it
             had been trained to the end ("partial"), or where it would have ended (`Forecast`, "extrapolated").
@@ -58,17 +67,21 @@ class Memory:
 
     def __init__(
         self,
-        sampler: Callable[[int], optuna.samplers.BaseSampler | None],
+        sampler: Callable[..., optuna.samplers.BaseSampler | None],
         seed: int,
         *,
         lesson: Lesson,
         whole_front: bool,
         transfer: Transfer | None,
         remembers: int | None,
+        kept: bool = False,
+        sequence: bool = False,
     ) -> None:
+        self._kept, self._sequence = kept, sequence
         self._make_sampler, self._seed, self._lesson, self._whole_front = sampler, seed, lesson, whole_front
         self._transfer, self._remembers = transfer, remembers
         self._sampler: optuna.samplers.BaseSampler | None = None
+        self._fathered: set[str] = set()  # generations whose parents this copy has chosen
         self.study: optuna.Study | None = None
         self._tickets: dict[int, int] = {}  # the study's number of a trial -> its number in the copy
         self._told: set[int] = set()
@@ -83,9 +96,49 @@ class Memory:
         self._points: dict[tuple[int, tuple[float, float] | None], tuple[float, float]] = {}
         self._shaped_by: tuple[Any, ...] = ()
 
-    def accepted(self, number: int, ticket: int) -> None:
-        """What the copy calls `ticket` became trial `number` of the study."""
-        self._tickets[number] = ticket
+    def begin(self, asked: int) -> None:
+        """Have the sampler ready for the suggestion that is made when the study has `asked` trials."""
+        assert self.study is not None
+        if self._sampler is None or not self._kept:
+            whole, seed = (int(np.random.SeedSequence([self._seed, n]).generate_state(1)[0]) for n in (0, asked))
+            draws = optuna.samplers.RandomSampler(seed=seed)
+            made = self._make_sampler(whole, independent_sampler=draws) if self._sequence else self._make_sampler(seed)
+            self._sampler = made or draws
+        self.study.sampler = self._sampler
+
+    def noted(self, suggested: Sequence[FrozenTrial]) -> dict[str, Any]:
+        """What is kept with the study's own trial: all that later suggestions follow from.
+
+        That is what the sampler noted about its last suggestion, of the earlier ones, which were not taken, their
+        generation, and where its sequence is.
+        """
+        assert self.study is not None
+        found: dict[str, Any] = {}
+        for place, trial in enumerate(suggested, start=1):
+            own = {key: value for key, value in trial.system_attrs.items() if key.endswith(_GENERATION)}
+            self._fathered |= {f"{key}{value}" for key, value in own.items()}
+            found |= own if place == len(suggested) else {f"{key}{_TRIED}": value for key, value in own.items()}
+        whole = self._storage.get_study_system_attrs(self.study._study_id)
+        return found | {key: value for key, value in whole.items() if key.startswith(_SEQUENCE)}
+
+    def relive(self, noted: Mapping[str, Any], asked: int, ask: Callable[[], object]) -> None:
+        """Be as if the sampler had been asked for the trial about which `noted` was noted.
+
+        Args:
+            noted: by another process (`noted`).
+            asked: as for `begin`.
+            ask: asks the sampler; done where that makes a difference: the first suggestion of a generation is when
+                its parents are chosen.
+        """
+        assert self.study is not None
+        generations = {f"{key.removesuffix(_TRIED)}{value}" for key, value in noted.items() if _GENERATION in key}
+        if generations - self._fathered:
+            self.begin(asked)
+            ask()
+            self._fathered |= generations
+        for key, value in noted.items():
+            if key.startswith(_SEQUENCE):
+                self._storage.set_study_system_attr(self.study._study_id, key, value)
 
     def synchronized(
         self,
@@ -142,18 +195,15 @@ class Memory:
         reference: tuple[float, float] | None,
         foreign: int,
     ) -> None:
-        before, tickets = self.study, self._tickets
-        if self._sampler is None:
-            seed = int(np.random.SeedSequence([self._seed, len(own)]).generate_state(1)[0])
-            self._sampler = self._make_sampler(seed) or optuna.samplers.RandomSampler(seed=seed)
-        self._storage, self._expected = ExpectingStorage(), {}
+        before = self.study
+        self._storage, self._expected, self._fathered = ExpectingStorage(), {}, set()
         directions = ["minimize", "minimize"]
-        self.study = memory = optuna.create_study(storage=self._storage, directions=directions, sampler=self._sampler)
+        sampler = self._sampler or optuna.samplers.RandomSampler(seed=0)  # `begin` comes before anything is asked
+        self.study = memory = optuna.create_study(storage=self._storage, directions=directions, sampler=sampler)
         if before is not None:  # a sequence goes on where it was; parents of a generation are chosen anew
             for key, value in before._storage.get_study_system_attrs(before._study_id).items():
                 if ":parent" not in key and not key.startswith("study:"):
                     memory._storage.set_study_system_attr(memory._study_id, key, value)
-        old = before.get_trials(deepcopy=False) if before is not None else []
         self._tickets, self._told, self._held = {}, set(), 0
         if self._transfer is not None:
             for frozen in self._transfer.trials(space, reference, foreign):
@@ -164,8 +214,7 @@ class Memory:
                 self._told.add(trial.number)
                 self._tickets[trial.number] = -1
             else:
-                known = tickets.get(trial.number, -1)
-                self._add(space, trial, old[known].system_attrs if known >= 0 else {})
+                self._add(space, trial)
 
     def _left_out(
         self, own: Sequence[TrialRecord], objectives: Objectives, reference: tuple[float, float] | None
@@ -195,14 +244,14 @@ class Memory:
             known = self._points[(trial.number, reference)] = best.point
         return known
 
-    def _add(self, space: Space, trial: TrialRecord, attrs: Mapping[str, Any] | None = None) -> None:
-        """A trial that the copy didn't propose itself, as running; one outside of the space is no use to a sampler."""
+    def _add(self, space: Space, trial: TrialRecord) -> None:
+        """A trial, as running; one outside of the space is no use to a sampler."""
         assert self.study is not None
         values = values_in(space, trial.settings)
         if values is None:
             self._tickets[trial.number] = -1
             return
-        noted = {k: v for k, v in (attrs or trial.noted).items() if k.endswith(":generation")}
+        noted = {k: v for k, v in trial.noted.items() if k.endswith(_GENERATION)}
         frozen = create_trial(
             state=TrialState.RUNNING,
             params=values,

@@ -2,11 +2,14 @@
 
 import difflib
 import math
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 from ambient_ray.errors import UserError
+
+from .plain_yaml import cut, shown
 
 #: Settings with a range outside of which training makes no sense: name -> (lowest, highest, what it is).
 LIMITS: dict[str, tuple[float, float, str]] = {
@@ -85,7 +88,7 @@ class Choice:
 
     def __str__(self) -> str:
         """The choices, for messages."""
-        return "one of " + ", ".join(str(choice) for choice in self.choices)
+        return "one of " + cut(", ".join(str(choice) for choice in self.choices))
 
 
 Parameter = Range | Choice
@@ -101,7 +104,7 @@ def find_choice(choices: Sequence[Any], value: object) -> int | None:
 
 def meant(name: str, known: Collection[str], introduction: str) -> str:
     """The end of a message about an unknown name: what was probably meant, and the names that there are."""
-    close = difflib.get_close_matches(str(name), list(known), n=1)
+    close = difflib.get_close_matches(cut(name), list(known), n=1)
     guess = f" did you mean {close[0]}?" if close else ""
     return f"{guess} {introduction} {', '.join(sorted(known))}"
 
@@ -113,18 +116,28 @@ def read_parameter(where: str, name: str, raw: object) -> Parameter:
     if not isinstance(raw, Mapping) or not {"low", "high"} <= set(raw) <= set(PARTS) - {"choices"}:
         raise SearchSpaceError(
             f"{where}: {name} must be {{low, high}} with log, integer, prior, spread and when if wanted, or"
-            f" {{choices: [...]}} with prior and when; got {raw!r}"
+            f" {{choices: [...]}} with prior and when; got {shown(raw)}"
         )
     low, high = raw["low"], raw["high"]
-    if not all(_is_number(v) for v in (low, high)):
-        raise SearchSpaceError(f"{where}: the range of {name} must be two numbers, got low={low!r}, high={high!r}")
+    if not all(is_number(v) for v in (low, high)):
+        raise SearchSpaceError(
+            f"{where}: the range of {name} must be two numbers, got low={shown(low)}, high={shown(high)}"
+        )
     for end in (low, high):
         _check_limits(where, name, end)
     if low >= high:
         raise SearchSpaceError(
             f"{where}: the range of {name} is reversed or empty: low={low}, high={high}; low must be below high"
         )
-    log, integer = bool(raw.get("log", False)), bool(raw.get("integer", False))
+    if not is_number(high - low):
+        raise SearchSpaceError(
+            f"{where}: the range of {name} is wider than a number can be, got low={low}, high={high}"
+        )
+    log, integer = raw.get("log", False), raw.get("integer", False)
+    if not isinstance(log, bool) or not isinstance(integer, bool):
+        raise SearchSpaceError(
+            f"{where}: log and integer of {name} must be true or false, got log={shown(log)}, integer={shown(integer)}"
+        )
     if log and low <= 0:
         raise SearchSpaceError(f"{where}: {name} is searched on a logarithmic scale, so low must be above 0, got {low}")
     if integer and not (low == int(low) and high == int(high)):
@@ -133,10 +146,12 @@ def read_parameter(where: str, name: str, raw: object) -> Parameter:
     prior, spread = raw.get("prior"), raw.get("spread", span.spread)
     if prior is not None and not span.contains(prior):
         whole = " and a whole number" if integer else ""
-        raise SearchSpaceError(f"{where}: the prior of {name} must lie within its range, {span}{whole}, got {prior!r}")
-    if not _is_number(spread) or not 0 < spread <= 1:
         raise SearchSpaceError(
-            f"{where}: the spread of {name} is a share of its range, above 0 and at most 1, got {spread!r}"
+            f"{where}: the prior of {name} must lie within its range, {span}{whole}, got {shown(prior)}"
+        )
+    if not is_number(spread) or not 0 < spread <= 1:
+        raise SearchSpaceError(
+            f"{where}: the spread of {name} is a share of its range, above 0 and at most 1, got {shown(spread)}"
         )
     if prior is None and "spread" in raw:
         raise SearchSpaceError(f"{where}: {name} has a spread but no prior to spread around; give both or neither")
@@ -145,13 +160,17 @@ def read_parameter(where: str, name: str, raw: object) -> Parameter:
 
 def _choice(where: str, name: str, raw: Mapping[str, Any]) -> Choice:
     choices, prior = raw["choices"], raw.get("prior")
-    if not isinstance(choices, list) or not choices or not all(isinstance(c, str | int | float) for c in choices):
-        raise SearchSpaceError(f"{where}: {name}.choices must be a list of numbers or words, got {choices!r}")
+    if (
+        not isinstance(choices, list)
+        or not choices
+        or not all(isinstance(c, str | bool) or is_number(c) for c in choices)
+    ):
+        raise SearchSpaceError(f"{where}: {name}.choices must be a list of numbers or words, got {shown(choices)}")
     for choice in choices:
         _check_limits(where, name, choice)
     if prior is not None and find_choice(choices, prior) is None:
-        shown = ", ".join(str(choice) for choice in choices)
-        raise SearchSpaceError(f"{where}: the prior of {name} must be one of its choices, {shown}, got {prior!r}")
+        listed = cut(", ".join(str(choice) for choice in choices))
+        raise SearchSpaceError(f"{where}: the prior of {name} must be one of its choices, {listed}, got {shown(prior)}")
     return Choice(tuple(choices), prior)
 
 
@@ -160,12 +179,12 @@ def read_condition(
 ) -> dict[str, tuple[Any, ...]]:
     """The content of `when`: {parent: values under which the parameter exists}. Raises SearchSpaceError."""
     if not isinstance(raw, Mapping):
-        raise SearchSpaceError(f"{where}: {name}.when must be {{parameter: value or list of values}}, got {raw!r}")
+        raise SearchSpaceError(f"{where}: {name}.when must be {{parameter: value or list of values}}, got {shown(raw)}")
     found: dict[str, tuple[Any, ...]] = {}
     for parent, wanted in raw.items():
         if parent not in parameters:
             raise SearchSpaceError(
-                f"{where}: {name}.when names {parent!r}, which this space does not search;"
+                f"{where}: {name}.when names {shown(parent)}, which this space does not search;"
                 f"{meant(str(parent), parameters, 'it searches')}"
             )
         above = parameters[parent]
@@ -176,13 +195,18 @@ def read_condition(
         values = tuple(wanted) if isinstance(wanted, list) else (wanted,)
         bad = [value for value in values if not above.contains(value)]
         if bad or not values:
-            raise SearchSpaceError(f"{where}: {name}.when: {parent} must be {above}, got {bad[0] if bad else wanted!r}")
+            raise SearchSpaceError(
+                f"{where}: {name}.when: {parent} must be {above}, got {shown(bad[0] if bad else wanted)}"
+            )
         found[str(parent)] = values
     return found
 
 
-def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value is a number that fits a float: YAML and JSON have integers of any length."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 def _check_limits(where: str, name: str, value: object) -> None:
@@ -190,4 +214,4 @@ def _check_limits(where: str, name: str, value: object) -> None:
         return
     lowest, highest, meaning = LIMITS[name]
     if not lowest <= value <= highest or (name in _ABOVE_ZERO and value == 0):
-        raise SearchSpaceError(f"{where}: {name}={value} is out of range; {name} is {meaning}")
+        raise SearchSpaceError(f"{where}: {name}={shown(value)} is out of range; {name} is {meaning}")

@@ -2,18 +2,21 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial
 
+from .expectations import ExpectingStorage
+from .history import history
 from .memory import Lesson, Memory, quiet
 from .opening import even_start, from_belief, next_of_grid
 from .points import uniform
-from .records import Objectives, TrialRecord
+from .records import Objectives, TrialRecord, settled_reference
 from .space import Choice, Range, Space
 from .transfer import Transfer
 
@@ -30,19 +33,21 @@ class Proposal:
         values: the space's parameters that are active, with their values.
         source: sampler | prior | enqueued.
         distributions: of the values, in Optuna's words.
-        attrs: what the sampler noted about it and needs again after a restart (a generation's number).
-        ticket: its place in the sampler's copy.
+        attrs: what the sampler noted about it and needs again after a restart (`Memory.noted`).
     """
 
     values: Mapping[str, Any]
     source: str
     distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
     attrs: Mapping[str, Any] = field(default_factory=dict)
-    ticket: int = -1
 
 
 class Proposer:
     """Proposes configurations.
+
+    What it proposes is a function of its arguments and of the study, in the order in which things happened there
+    (`history`), whichever process asks: one that takes a study up proposes what the one before would have. Excepted
+    are samplers that are `kept`.
 
     Args:
         sampler: gives an Optuna sampler for two objectives from a seed, or None for independent random draws.
@@ -55,11 +60,13 @@ class Proposer:
         grid: points along each range for an exhaustive grid instead of a sampler.
         even_start: until so many trials have ended, configurations are a Sobol sequence with beliefs in between, and
             the sampler is not asked. 0 where another study's trials are known.
+        kept: the sampler is one object for as long as this one lives (`Memory`).
+        sequence: the sampler's suggestions are points of one sequence (`Memory`).
     """
 
     def __init__(
         self,
-        sampler: Callable[[int], optuna.samplers.BaseSampler | None],
+        sampler: Callable[..., optuna.samplers.BaseSampler | None],
         *,
         seed: int = 0,
         lesson: Lesson = "extrapolated",
@@ -69,14 +76,17 @@ class Proposer:
         remembers: int | None = None,
         grid: int | None = None,
         even_start: int = 0,
+        kept: bool = False,
+        sequence: bool = False,
     ) -> None:
         if not 0 <= prior_weight <= 1:
             raise ValueError(f"prior_weight must be a share, from 0 to 1, got {prior_weight}")
         self._seed, self._prior_weight, self._grid = seed, prior_weight, grid
         self._even_start = even_start if transfer is None else 0
         self._memory = Memory(
-            sampler, seed, lesson=lesson, whole_front=whole_front, transfer=transfer, remembers=remembers
-        )
+            sampler, seed, lesson=lesson, whole_front=whole_front, transfer=transfer, remembers=remembers,
+            kept=kept, sequence=sequence,
+        )  # fmt: skip
         self._known: set[frozenset[Any]] = set()  # the configurations so far
         self._sources: list[str] = []  # of the trials but replicas and baselines, in the study's order
         self._read = 0  # trials of the study that the two above hold
@@ -101,6 +111,8 @@ class Proposer:
         Raises:
             SpaceExhaustedError: a grid has been tried whole.
         """
+        if self._read == 0:
+            self._relive(space, trials, objectives, reference)
         memory = self._memory.synchronized(space, trials, objectives, reference)
         for trial in filter(_searched, trials[self._read :]):
             self._sources.append(trial.source)
@@ -118,19 +130,37 @@ class Proposer:
                 source, fixed = "prior", drawn
             elif sum(1 for _ in islice(ended, self._even_start)) < self._even_start:
                 fixed = even_start(space, self._seed, self._sources.count("sampler"))
+        self._memory.begin(len(trials))
+        suggested: list[FrozenTrial] = []
         for attempt in range(_ATTEMPTS):
-            ticket, values = self._ask(memory, space, fixed)
-            if _key(space, values) not in self._known or given is not None or attempt == _ATTEMPTS - 1:
-                break
+            frozen, values = self._ask(memory, space, fixed)
+            suggested.append(frozen)
+            if _key(space, values) not in self._known or given is not None:
+                break  # evolution may clone: the same training would teach nothing
             if attempt >= _PATIENCE:
                 fixed = uniform(np.random.default_rng([self._seed, len(trials), attempt]), space)
-            memory.tell(ticket, state=TrialState.FAIL)  # evolution may clone: the same training would teach nothing
-        frozen: FrozenTrial = memory._storage.get_trial(ticket._trial_id)
-        attrs = {key: value for key, value in frozen.system_attrs.items() if key.endswith(":generation")}
-        return Proposal(values, source, dict(frozen.distributions), attrs, ticket.number)
+        return Proposal(values, source, dict(frozen.distributions), self._memory.noted(suggested))
 
-    def _ask(self, memory: optuna.Study, space: Space, fixed: Mapping[str, Any]) -> tuple[Trial, dict[str, Any]]:
-        with quiet():
+    def _relive(
+        self,
+        space: Space,
+        trials: Sequence[TrialRecord],
+        objectives: Objectives,
+        reference: tuple[float, float] | None,
+    ) -> None:
+        """Learn what the study's earlier processes had learnt, in the order in which they did."""
+        settled = False
+        for before, trial in history(trials):
+            if not _searched(trial):
+                continue
+            settled = settled or settled_reference(before, objectives, 0.0) is not None
+            memory = self._memory.synchronized(space, before, objectives, reference if settled else None)
+            self._memory.relive(trial.noted, len(before), partial(self._ask, memory, space, {}))
+
+    def _ask(self, memory: optuna.Study, space: Space, fixed: Mapping[str, Any]) -> tuple[FrozenTrial, dict[str, Any]]:
+        """The sampler's suggestion. No trace of it stays in the copy, where the study's trial comes once it begins."""
+        storage = cast(ExpectingStorage, memory._storage)
+        with quiet(), storage.on_trial(memory._study_id):
             if fixed:
                 memory.enqueue_trial(dict(fixed))
             trial = memory.ask()
@@ -138,11 +168,7 @@ class Proposer:
             for name in space.order:
                 if space.active(name, {**space.fixed, **values}):
                     values[name] = _suggest(trial, name, space.parameters[name])
-        return trial, values
-
-    def accepted(self, proposal: Proposal, number: int) -> None:
-        """The proposal became trial `number` of the study."""
-        self._memory.accepted(number, proposal.ticket)
+            return storage.get_trial(trial._trial_id), values
 
 
 def _searched(trial: TrialRecord) -> bool:

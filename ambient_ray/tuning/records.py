@@ -38,6 +38,7 @@ class RungRecord:
         checkpoint: the path or URL of the rung's checkpoint.
         seconds: wall time of the rung, training and scoring.
         at: when the search heard of it, in seconds since 1970; 0 where nobody noted it.
+        turn: its place in the study's history (`TrialRecord.begun`).
         digest: SHA-256 of the checkpoint's description as its trial wrote it; "" where it is not known.
     """
 
@@ -48,6 +49,7 @@ class RungRecord:
     checkpoint: str
     seconds: float = 0.0
     at: float = 0.0
+    turn: int = 0
     digest: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,6 +74,9 @@ class TrialRecord:
         source: who chose the configuration: baseline | enqueued | prior | sampler | replica.
         spared: for a stopped trial, the share of its training length that it did not have to run.
         noted: what the sampler noted about it.
+        begun: its place in the study's history, in which every start, rung and end of a trial has its own, from 1 on;
+            0 where nobody noted it.
+        over: the place of its end, likewise.
         notes: what went wrong and was got over, in order: what it waited for, which checkpoint was damaged.
     """
 
@@ -85,6 +90,8 @@ class TrialRecord:
     source: str = "sampler"
     spared: float = 0.0
     noted: Mapping[str, Any] = field(default_factory=dict)
+    begun: int = 0
+    over: int = 0
     notes: tuple[str, ...] = ()
 
     @property

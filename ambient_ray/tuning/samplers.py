@@ -21,6 +21,8 @@ _REMEMBERS = {"TPESampler": 400, "GPSampler": 100}
 # Whose model gains by several results of one configuration: densities do; a regression would take them for noise, and
 # evolution for clones.
 _TOLD_WHOLE_FRONT = {"TPESampler"}
+# Whose suggestions are points of one sequence, counted in the study.
+_SEQUENCES = {"QMCSampler"}
 
 
 class SamplerError(UserError):
@@ -32,23 +34,27 @@ class SamplerChoice:
     """A sampler as the proposer takes it.
 
     Attributes:
-        make: gives the sampler from a seed; None of it where a grid is walked instead.
+        make: gives the sampler from a seed, and more arguments for it; None of it where a grid is walked instead.
         remembers: how many ended trials it is told of at the most; None: all.
         grid: points along each range, for an exhaustive grid.
         even_start: the sampler's n_startup_trials: until so many have ended, configurations are evenly spread.
         whole_front: whether it is told all rungs on the front (`Memory`).
+        kept: whether it is one object for a whole search (`Memory`): a class of one's own may have a state.
+        sequence: whether its suggestions are points of one sequence (`Memory`).
     """
 
-    make: Callable[[int], optuna.samplers.BaseSampler | None]
+    make: Callable[..., optuna.samplers.BaseSampler | None]
     remembers: int | None = None
     grid: int | None = None
     even_start: int = 0
     whole_front: bool = False
+    kept: bool = False
+    sequence: bool = False
 
     def proposer(self, **options: Any) -> Proposer:
         """A proposer with this sampler; options are `Proposer`'s others, and may replace these."""
         own = {"remembers": self.remembers, "grid": self.grid, "even_start": self.even_start}
-        own |= {"whole_front": self.whole_front}
+        own |= {"whole_front": self.whole_front, "kept": self.kept, "sequence": self.sequence}
         return Proposer(self.make, **{**own, **options})
 
 
@@ -62,7 +68,8 @@ def choose_sampler(content: Mapping[str, Any], space: Space) -> SamplerChoice:
 
     Args:
         content: `_target_` (a class of Optuna's, or one's own that derives from `optuna.samplers.BaseSampler`) and its
-            arguments, or `grid: POINTS`.
+            arguments, or `grid: POINTS`. Optuna's are made anew for every suggestion, from a seed, so that a search
+            that is taken up again goes on as it would have; one's own is made once, as nobody knows its state.
         space: what is searched.
 
     Raises:
@@ -78,16 +85,25 @@ def choose_sampler(content: Mapping[str, Any], space: Space) -> SamplerChoice:
     target = str(content.get("_target_", ""))
     if not target:
         raise SamplerError("sampler: it needs _target_, a class such as optuna.samplers.TPESampler, or grid")
-    seeded = target.startswith("optuna.samplers.") and "seed" not in content
+    seeded, own_seed = target.startswith("optuna.samplers."), content.get("seed")
+    made: list[Callable[..., optuna.samplers.BaseSampler]] = []  # with its arguments, which take a moment to resolve
 
-    def make(seed: int) -> optuna.samplers.BaseSampler:
+    def make(seed: int, **more: Any) -> optuna.samplers.BaseSampler:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "experimental", of arguments that were chosen on purpose
-            return instantiate({**content, **({"seed": seed} if seeded else {})})
+            if not made:
+                made.append(instantiate({**content, "_partial_": True}))
+            if not seeded:
+                return made[0]()
+            more = {key: value for key, value in more.items() if key not in content}
+            return made[0](seed=seed if own_seed is None else (seed + int(own_seed)) % 2**32, **more)
 
     _try(make, target, space)
     kind, startup = target.rpartition(".")[2], content.get("n_startup_trials", 0)
-    return SamplerChoice(make, _REMEMBERS.get(kind), even_start=startup, whole_front=kind in _TOLD_WHOLE_FRONT)
+    return SamplerChoice(
+        make, _REMEMBERS.get(kind), even_start=startup, whole_front=kind in _TOLD_WHOLE_FRONT,
+        kept=not seeded, sequence=kind in _SEQUENCES,
+    )  # fmt: skip
 
 
 def _try(make: Callable[[int], Any], target: str, space: Space) -> None:

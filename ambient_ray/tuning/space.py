@@ -22,10 +22,12 @@ from .parameters import (
     Range,
     SearchSpaceError,
     find_choice,
+    is_number,
     meant,
     read_condition,
     read_parameter,
 )
+from .plain_yaml import cut, read_yaml, shown
 
 __all__ = ["Choice", "Parameter", "Range", "SearchSpaceError", "Space", "load_space", "shipped_spaces"]
 
@@ -124,15 +126,15 @@ def load_space(
     """
     path = _find(name, folder)
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise SearchSpaceError(f"search space {path}: not readable as YAML ({' '.join(str(error).split())})") from error
+        content = read_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise SearchSpaceError(f"search space {path}: not readable as YAML ({cut(error)})") from error
     if not isinstance(content, dict):
         raise SearchSpaceError(f"search space {path}: expected a mapping with the key 'parameters'")
-    unknown = sorted(set(content) - {"parameters", "fixed", "baselines"})
-    if unknown:
+    unknown = next((key for key in content if key not in ("parameters", "fixed", "baselines")), None)
+    if len({"parameters", "fixed", "baselines"} | set(content)) > 3:
         raise SearchSpaceError(
-            f"search space {path}: unknown key {unknown[0]!r}; known are parameters, fixed, baselines"
+            f"search space {path}: unknown key {shown(unknown)}; known are parameters, fixed, baselines"
         )
     where = f"search space {path.stem!r}"
     raw = _mapping(where, "parameters", content.get("parameters"))
@@ -141,11 +143,11 @@ def load_space(
     fixed = _mapping(where, "fixed", content.get("fixed"))
     listed = content.get("baselines") or ()
     if not isinstance(listed, list | tuple):
-        raise SearchSpaceError(f"{where}: baselines must be a list of configurations, got {listed!r}")
+        raise SearchSpaceError(f"{where}: baselines must be a list of configurations, got {shown(listed)}")
     baselines = tuple(_mapping(where, "a baseline", item) for item in listed)
     for key in [*raw, *fixed, *(k for baseline in baselines for k in baseline)]:
         if key not in settings:
-            raise SearchSpaceError(f"{where}: unknown parameter {key!r};{meant(key, settings, 'a space may set')}")
+            raise SearchSpaceError(f"{where}: unknown parameter {shown(key)};{meant(key, settings, 'a space may set')}")
     for key in raw:
         if key in fixed:
             raise SearchSpaceError(f"{where}: {key} is searched and fixed at once; take it out of one of the two")
@@ -164,10 +166,11 @@ def _with_configured(raw: Any, value: Any) -> Any:
     if not isinstance(raw, Mapping) or raw.get("prior") != CONFIGURED:
         return raw
     if "choices" in raw:
-        known = value if value in raw["choices"] else None
+        known = value if isinstance(raw["choices"], list) and value in raw["choices"] else None
     else:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        known = min(max(value, raw.get("low", value)), raw.get("high", value)) if number else None
+        low, high = raw.get("low", value), raw.get("high", value)
+        numbers = is_number(value) and is_number(low) and is_number(high)  # else `read_parameter` refuses the ends
+        known = min(max(value, low), high) if numbers else None
     rest = {key: part for key, part in raw.items() if key not in {"prior", "spread"}}
     return rest if known is None else {**raw, "prior": known}
 
@@ -203,7 +206,7 @@ def _mapping(where: str, what: str, content: object) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, Mapping):
-        raise SearchSpaceError(f"{where}: {what} must be {{name: value, ...}}, got {content!r}")
+        raise SearchSpaceError(f"{where}: {what} must be {{name: value, ...}}, got {shown(content)}")
     return {str(key): value for key, value in content.items()}
 
 
@@ -211,11 +214,12 @@ def _changed(space: str, raw: Mapping[str, Any], key: str, change: object) -> An
     """A parameter as the file has it, with the changes of the command line; a belief that they leave behind is gone."""
     if key not in raw:
         raise SearchSpaceError(
-            f"space.{key}: the search space {space!r} has no parameter {key!r};{meant(key, raw, 'it has')}"
+            f"space.{key}: the search space {space!r} has no parameter {shown(key)};{meant(key, raw, 'it has')}"
         )
     if not isinstance(change, Mapping) or not set(change) <= set(PARTS):
         raise SearchSpaceError(
-            f"space.{key}={change!r}: say which part changes, e.g. +space.{key}.high=2; parts are {', '.join(PARTS)}"
+            f"space.{key}={shown(change)}: say which part changes, e.g. +space.{key}.high=2; "
+            f"parts are {', '.join(PARTS)}"
         )
     if not isinstance(raw[key], Mapping):
         return raw[key]

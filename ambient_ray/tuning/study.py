@@ -1,9 +1,10 @@
 """The study: what is asked, what is learnt, and what is still known after a crash. Optuna's storage holds it all."""
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -11,9 +12,12 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ambient_ray.errors import UserError
+from ambient_ray.redaction import redacted
 from ambient_ray.storage import Patience
 
-from .journal import PatientJournal
+from .history import turns
+from .journal import Journal
+from .lease import Board, FileBoard
 from .proposer import Proposal, Proposer
 from .records import (
     Landscape,
@@ -51,10 +55,6 @@ class Proposes(Protocol):
         given: Mapping[str, Any] | None = None,
     ) -> Proposal:
         """The next configuration."""
-        ...
-
-    def accepted(self, proposal: Proposal, number: int) -> None:
-        """The proposal became this trial."""
         ...
 
 
@@ -100,11 +100,15 @@ class Study:
             )
         except Exception as error:
             first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise StudyStorageError(f"the study's storage {storage} cannot be opened: {first_line}") from error
+            raise StudyStorageError(
+                redacted(f"the study's storage {storage} cannot be opened: {first_line}")
+            ) from error
         frozen: list[FrozenTrial] = self._study.get_trials(deepcopy=False)
         self._ids = {trial.number: trial._trial_id for trial in frozen}
-        self._records = {trial.number: _record(trial) for trial in frozen}
+        self._records = {trial.number: record_of(trial) for trial in frozen}
         self._attrs: dict[str, Any] = dict(self._study.user_attrs)
+        self._counting: tuple[float, float] | None = None
+        self._turn = max((turn for record in self._records.values() for turn in turns(record)), default=0)
         self._proposer = proposer if proposer is not None else Proposer(lambda seed: None)
         if "uid" not in self._attrs:
             self._remember("uid", uuid.uuid4().hex[:8])
@@ -132,6 +136,29 @@ class Study:
         """Say from now on to `say` when the journal waits for a full disk, and when it goes on."""
         if self._journal is not None:
             self._journal.say = say
+
+    def show_live(self, state: Mapping[str, Any]) -> None:
+        """Leave word of the process that searches it, for whoever reads this storage (`read_study`)."""
+        self._study.set_user_attr("live", dict(state))
+
+    def begin_counting(self) -> None:
+        """From now on it is searched (`elapsed`)."""
+        self._counting = (self.seconds, time.monotonic())
+
+    def elapsed(self) -> float:
+        """Seconds for which it has been searched until now; more than `seconds`, which are those remembered."""
+        if self._counting is None:
+            return self.seconds
+        before, began = self._counting
+        return before + time.monotonic() - began
+
+    def board(self) -> Board | None:
+        """Where the lease of whoever searches this study stands; None for a study that is in memory."""
+        if self.storage_url == "memory:":
+            return None
+        if self.storage_url.startswith("journal:"):
+            return FileBoard(Path(f"{self.storage_url.removeprefix('journal:')}.lease"))
+        return _StudyBoard(self._storage, self._study._study_id)
 
     def _remember(self, key: str, value: Any) -> None:
         self._study.set_user_attr(key, value)
@@ -193,9 +220,7 @@ class Study:
         settings = {**space.fixed, **proposal.values}
         plain = "rival" if proposal.values else "ddpm"  # DDPM with something else that is searched
         arm = plain if settings.get("sigma_tn") == 0 else "ambient"
-        record = self._begin(settings, "enqueued" if given is not None else proposal.source, arm, proposal)
-        self._proposer.accepted(proposal, record.number)
-        return record
+        return self._begin(settings, "enqueued" if given is not None else proposal.source, arm, proposal)
 
     def replicate(self, number: int, seed: int, rungs: Sequence[int]) -> TrialRecord:
         """A replica: the configuration of a trial once more, on another training seed.
@@ -217,7 +242,7 @@ class Study:
         proposal: Proposal | None = None,
         replica_of: int | None = None,
     ) -> TrialRecord:
-        attrs: dict[str, Any] = {"arm": arm, "settings": dict(settings), "source": source}
+        attrs: dict[str, Any] = {"arm": arm, "settings": dict(settings), "source": source, "turn": self._next_turn()}
         attrs |= {"replica_of": replica_of} if replica_of is not None else {}
         attrs |= {"sampler": dict(proposal.attrs)} if proposal is not None and proposal.attrs else {}
         frozen = create_trial(
@@ -227,7 +252,7 @@ class Study:
             user_attrs=attrs,
         )
         trial_id = self._storage.create_new_trial(self._study._study_id, template_trial=frozen)
-        record = _record(self._storage.get_trial(trial_id))
+        record = record_of(self._storage.get_trial(trial_id))
         self._ids[record.number], self._records[record.number] = trial_id, record
         return record
 
@@ -235,6 +260,8 @@ class Study:
 
     def record_rung(self, number: int, record: RungRecord) -> None:
         """Remember a scored rung; telling it again changes nothing."""
+        known = [rung.turn for rung in self._records[number].rungs if rung.rung == record.rung]
+        record = replace(record, turn=known[0] if known else self._next_turn())
         self._storage.set_trial_user_attr(self._ids[number], f"{_RUNG}{record.rung}", record.to_dict())
         self._records[number] = self._records[number].with_rung(record)
 
@@ -262,9 +289,10 @@ class Study:
         trial_id = self._ids[number]
         spared = rungs_left if state == "stopped" else 0.0
         # One entry, as a journal waits for the disk at each.
-        end = {"outcome": state, "reason": reason, "spared": spared}
+        turn = self._next_turn()
+        end = {"outcome": state, "reason": reason, "spared": spared, "turn": turn}
         self._storage.set_trial_user_attr(trial_id, "end", end)
-        record = replace(self._records[number], state=state, reason=reason, spared=spared)
+        record = replace(self._records[number], state=state, reason=reason, spared=spared, over=turn)
         self._records[number] = record
         self._settle_reference()
         best = best_rung(candidates_of([record], self.objectives), self.reference)
@@ -273,6 +301,10 @@ class Study:
             return
         self._storage.set_trial_system_attr(trial_id, "constraints:stopped", spared)
         self._study.tell(number, list(best.point))
+
+    def _next_turn(self) -> int:
+        self._turn += 1
+        return self._turn
 
     @property
     def reference(self) -> tuple[float, float] | None:
@@ -311,8 +343,11 @@ class Study:
         return Landscape.of(self.trials(), self.objectives, self.reference)
 
 
-def _record(trial: FrozenTrial) -> TrialRecord:
-    attrs = {**trial.user_attrs, **trial.user_attrs.get("end", {})}  # older studies have its entries one by one
+def record_of(trial: FrozenTrial) -> TrialRecord:
+    """A trial as it stands in Optuna's storage."""
+    # One that was ending when its search was killed still runs: it is taken up, and ends again.
+    end = trial.user_attrs.get("end", {}) if trial.state.is_finished() else {}
+    attrs = {**trial.user_attrs, **end}  # older studies have an end's entries one by one
     state = cast(State, "running" if not trial.state.is_finished() else attrs.get("outcome", "failed"))
     rungs = [RungRecord(**attrs[key]) for key in attrs if key.startswith(_RUNG)]
     return TrialRecord(
@@ -327,10 +362,29 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         spared=attrs.get("spared", 0.0),
         noted=attrs.get("sampler", {}),
         notes=tuple(attrs.get("notes", ())),
+        begun=trial.user_attrs.get("turn", 0),
+        over=end.get("turn", 0),
     )
 
 
-def _storage(url: str, patience: Patience) -> tuple[Any, PatientJournal | None]:
+@dataclass(frozen=True)
+class _StudyBoard:
+    """In the study's own attributes, of a storage that can write over them."""
+
+    storage: Any
+    study_id: int
+
+    def read(self) -> Mapping[str, Any] | None:
+        """See `Board`."""
+        found = self.storage.get_study_user_attrs(self.study_id).get("lease")
+        return found if isinstance(found, dict) else None
+
+    def write(self, lease: Mapping[str, Any]) -> None:
+        """See `Board`."""
+        self.storage.set_study_user_attr(self.study_id, "lease", dict(lease))
+
+
+def _storage(url: str, patience: Patience) -> tuple[Any, Journal | None]:
     """Optuna's storage, and the journal below it where it is one."""
     from optuna.storages import InMemoryStorage, JournalStorage, get_storage
 
@@ -340,5 +394,5 @@ def _storage(url: str, patience: Patience) -> tuple[Any, PatientJournal | None]:
         return get_storage(url), None
     path = Path(url.removeprefix("journal:"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    journal = PatientJournal(path, patience)
+    journal = Journal(path, patience)
     return JournalStorage(journal), journal

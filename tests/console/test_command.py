@@ -1,4 +1,4 @@
-"""What a command does with Ctrl-C, wherever in Python it arrives."""
+"""What a command does with Ctrl-C and SIGTERM, wherever in Python they arrive."""
 
 import subprocess
 import sys
@@ -10,13 +10,14 @@ from ambient_ray.console.command import interrupt_again
 SWALLOWS = """
 import signal, sys, time
 from ambient_ray.console.command import interrupt_again
-from ambient_ray.console.exits import guarded
+from ambient_ray.console.exits import guarded, terminate_as_interrupt
 
 class Ends:
     def __del__(self):
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGNAL)
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it, and its children do
+terminate_as_interrupt()
 sys.unraisablehook = interrupt_again
 
 def task():
@@ -28,8 +29,11 @@ sys.exit(guarded(task))
 """
 
 
-def test_an_interrupt_that_python_swallows_comes_again():
-    done = subprocess.run([sys.executable, "-c", SWALLOWS], timeout=60, capture_output=True, text=True)
+@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_that_python_swallows_comes_again(signal):
+    done = subprocess.run(
+        [sys.executable, "-c", SWALLOWS.replace("SIGNAL", signal)], timeout=60, capture_output=True, text=True
+    )
     assert done.returncode == 130, done.stderr
 
 

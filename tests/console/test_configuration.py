@@ -31,7 +31,7 @@ PAPER = {"cifar10": 32, "cifar100": 32, "fashion_mnist": None, "tiny_imagenet": 
         ("dataset=nope", "there is no dataset 'nope'; there are .*digits"),
         ("trial.rungs=[3,2]", "trial.rungs: must be above 0 and strictly increasing"),
         ("trial.rung_values=[[fd]]", "rung_values must name the scores"),
-        ("trial.workers=0", "trial.workers: input should be greater than or equal to 1, got 0"),
+        ("trial.workers=0", "trial.workers: must be a whole number of 1 or more, or .fewest, most. of them, got 0"),
         ("dataset.name=null", "set dataset.path"),
         ("study=a/b", "study: "),
         ("dataset.path=[1", "no viable alternative"),
@@ -159,3 +159,20 @@ def test_preparing_a_search_imports_nothing_that_only_training_needs(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("output_dir=~nobody_of_this_name/x", "output_dir: ~nobody_of_this_name is no user's home folder"),
+        ("output_dir='a\0b'", "output_dir: a path holds no NUL character|output_dir"),
+        ("~hydra/job_logging=[]", "deletion value must be a string"),
+        ("n" * 300 + "=1", "."),
+        ("tracking.uri=" + "[" * 2000, r"no viable alternative .* \.\.\. "),
+        ("study=" + "x/" * 5000, r"study: .* \.\.\. "),
+    ],
+)
+def test_hostile_overrides_are_one_short_sentence(override, message):
+    with pytest.raises(ConfigurationError, match=message) as told:
+        validate(load("search", [override]))
+    assert "\n" not in str(told.value) and 0 < len(str(told.value)) < 1000

@@ -3,8 +3,12 @@
 import gzip
 import hashlib
 import io
+import json
 import struct
 import tarfile
+import tracemalloc
+import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,12 +18,15 @@ from ambient_ray.data import (
     BrokenFileError,
     ChecksumError,
     NoImagesError,
+    TooLargeError,
     UnknownFormatError,
     load_images,
     noise_bank,
+    picture,
     split,
 )
 from ambient_ray.data.picture import Fit
+from ambient_ray.data.readers import cifar
 from ambient_ray.data.readers.cifar import read_cifar_archive
 
 RNG = np.random.default_rng(0)
@@ -276,3 +283,88 @@ def test_a_folder_called_digits_is_reached_by_its_path(tmp_path, monkeypatch):
     assert len(load_images("digits")) == 1797
     with pytest.raises(NoImagesError):
         load_images("./digits")
+
+
+def array_file(header):
+    """An `.npy` file with this header and no data."""
+    packed = header.encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(packed)) + packed
+
+
+@pytest.mark.parametrize(
+    "header", ["{", "(" * 90 + ")" * 90, "{'descr': [], 'fortran_order': False, 'shape': (1, 'x')}", "1 1"]
+)
+def test_a_header_that_numpy_cannot_parse_is_a_broken_file(tmp_path, header):
+    (tmp_path / "set.npy").write_bytes(array_file(header))
+    with zipfile.ZipFile(tmp_path / "set.npz", "w") as archive:
+        archive.writestr("images.npy", array_file(header))
+    for name in ("set.npy", "set.npz"):
+        with pytest.raises(BrokenFileError, match=rf"{name} is broken \(.+\): save"):
+            load_images(tmp_path / name)
+
+
+def test_an_npz_member_that_is_no_array(tmp_path):
+    with zipfile.ZipFile(tmp_path / "set.npz", "w") as archive:
+        archive.writestr("images", b"text")
+    with pytest.raises(BadContentsError, match="holds images as no array"):
+        load_images(tmp_path / "set.npz")
+
+
+def test_archives_that_unpack_to_more_than_the_memory_are_refused_unopened(tmp_path, monkeypatch):
+    monkeypatch.setattr(picture.psutil, "virtual_memory", lambda: SimpleNamespace(total=10**6))
+    save(tmp_path / "set.npz", images=np.zeros((2000, 32, 32), dtype=np.uint8))
+    with pytest.raises(TooLargeError, match=r"images of .*set\.npz unpacks to 0\.0 GB and this machine has"):
+        load_images(tmp_path / "set.npz")
+    bomb = struct.pack(">4B3I", 0, 0, 8, 3, 2000, 32, 32) + bytes(2000 * 32 * 32)
+    (tmp_path / "images-idx3-ubyte.gz").write_bytes(gzip.compress(bomb))
+    with pytest.raises(TooLargeError, match=r"by its header, .*images-idx3-ubyte\.gz holds"):
+        load_images(tmp_path / "images-idx3-ubyte.gz")
+
+
+def test_no_more_of_a_gzip_is_unpacked_than_its_header_says(tmp_path):
+    """A gzip of gigabytes behind the header of one image is refused by its first byte too many."""
+    (tmp_path / "images-idx3-ubyte.gz").write_bytes(
+        gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, 1, 2, 2) + bytes(2**24))
+    )
+    tracemalloc.start()
+    try:
+        with pytest.raises(BrokenFileError, match="more than 20 bytes long, its header says 20"):
+            load_images(tmp_path / "images-idx3-ubyte.gz")
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [((2**31, 2**31, 0), "so none: expected one image"), ((1, 1, 1, 1, 1), "data of 5 dimensions")],
+)
+def test_idx_shapes_that_no_array_has(tmp_path, sizes, message):
+    header = struct.pack(f">4B{len(sizes)}I", 0, 0, 8, len(sizes), *sizes)
+    (tmp_path / "images-idx3-ubyte").write_bytes(header + bytes(1))
+    with pytest.raises((BadContentsError, NoImagesError), match=message):
+        load_images(tmp_path / "images-idx3-ubyte")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("ids", [["0"], ["1"]]), ("ids", 3), ("class_names", 1.5), ("name", None), ("skipped", [1])]
+)
+def test_names_of_another_kind(tmp_path, key, value):
+    np.save(tmp_path / "images.npy", GREY)
+    (tmp_path / "set.json").write_text(json.dumps({key: value}))
+    with pytest.raises(BrokenFileError, match=rf"set\.json is broken \(its {key} are no"):
+        load_images(tmp_path)
+    (tmp_path / "set.json").write_text("[" * 100_000)
+    with pytest.raises(BrokenFileError, match=r"set\.json is broken"):
+        load_images(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_a_tar_that_unpacks_to_gigabytes_is_given_up(tmp_path, monkeypatch, kind):
+    """As a batch's contents, as a name, as an extended header: what would be read at once is bounded."""
+    monkeypatch.setattr(cifar, "MOST_BYTES", 2**20)
+    member = tarfile.TarInfo("cifar-10-batches-bin/data_batch_1.bin")
+    member.size, member.type = 2**33, kind
+    (tmp_path / "set.tar.gz").write_bytes(gzip.compress(member.tobuf(tarfile.GNU_FORMAT) + bytes(2**21)))
+    with pytest.raises(BadContentsError, match="is neither: the tar archives that are read are"):
+        load_images(tmp_path / "set.tar.gz")

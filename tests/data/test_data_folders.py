@@ -397,3 +397,15 @@ def test_a_part_of_a_zip_that_is_not_there_lists_what_is(tmp_path):
 def test_a_zip_needs_no_suffix(tmp_path):
     path = write_zip(tmp_path / "download", [("1.png", png())])
     assert load_images(path).ids == ["1.png"]
+
+
+def test_a_zip_entry_without_a_name_does_not_count(tmp_path):
+    nameless = zipfile.ZipInfo("x")
+    nameless.filename = ""
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.writestr(nameless, png())
+    with pytest.raises(NoImagesError, match="holds no images"):
+        load_images(tmp_path / "set.zip")
+    with zipfile.ZipFile(tmp_path / "set.zip", "a") as archive:
+        archive.writestr("a.png", png())
+    assert load_images(tmp_path / "set.zip").ids == ["a.png"]

@@ -176,3 +176,9 @@ def test_a_listed_duplicate_and_a_list_of_everything_are_refused():
     everything = replace(everything, positions=(*everything.positions, rest), ids=(*everything.ids, plain.ids[rest]))
     with pytest.raises(TooFewImagesError, match="1 images are left to hold out"):
         split_by(everything, plain, where="mine")
+
+
+def test_a_list_nested_too_deep_is_none(tmp_path):
+    (tmp_path / "list.json").write_text("[" * 100_000)
+    with pytest.raises(SubsetError, match="is no list of a subset"):
+        read_list(tmp_path / "list.json")

@@ -1,4 +1,4 @@
-"""cluster/mlflow.md run for real: its shell blocks, PostgreSQL, a tracking server, and a study through both.
+"""cluster/mlflow/README.md run for real: its shell blocks, PostgreSQL, a tracking server, and a study through both.
 
 The blocks run as they stand, with other paths and ports. AMBIENT_OUTAGE_S=60 makes the outage as long as that.
 """
@@ -38,7 +38,7 @@ from ambient_ray.tracking import (
 )
 from ambient_ray.tracking.recording.spool import entries
 
-RECIPE = Path(__file__).parents[2] / "cluster" / "mlflow.md"
+RECIPE = Path(__file__).parents[2] / "cluster" / "mlflow" / "README.md"
 POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))), None)
 OUTAGE = float(os.environ.get("AMBIENT_OUTAGE_S", "3"))
 EVIDENCE = Evidence(("fd", "f_mem"), Interval(9.0, 8.0, 10.0), Interval(0.1, 0.0, 0.2), confirmed=True, seeds=(3, 4))

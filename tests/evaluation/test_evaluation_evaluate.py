@@ -10,6 +10,8 @@ from ambient_ray.data import load_images, split
 from ambient_ray.errors import UserError
 from ambient_ray.evaluation import (
     EvaluationSettings,
+    FeatureShapeError,
+    NonFiniteFeaturesError,
     PixelExtractor,
     References,
     build_extractor,
@@ -272,3 +274,25 @@ def test_mirrored_copies_are_seen_by_all_scores_where_training_flips(extractor, 
     flips = References.build(extractor, digits.train, digits.heldout, settings=EvaluationSettings(mirror=True))
     values = evaluate(np.ascontiguousarray(digits.train.images[:, :, ::-1]), extractor, flips).values
     assert values["s_tau"] == values["partial"] == values["train_coverage"] == 1
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_features_that_are_there_already_give_the_same_scores_whatever_parts_they_were_computed_in(
+    extractor, references, digits, parts
+):
+    samples = digits.heldout.images[:100]
+    features = np.concatenate([extractor(part) for part in np.array_split(samples, parts)])
+    given, computed = (evaluate(samples, extractor, references, features=given) for given in (features, None))
+    assert given.facts == computed.facts
+    assert given.values == pytest.approx(computed.values, rel=1e-4, abs=1e-6)
+
+
+def test_given_features_that_are_not_the_samples_own_are_refused(extractor, references, digits):
+    samples = digits.heldout.images[:100]
+    features = extractor(samples)
+    for wrong in (features[:99], features[:, 1:], features.astype(np.float64)):
+        with pytest.raises(FeatureShapeError, match="The features of 100 samples must be float32"):
+            evaluate(samples, extractor, references, features=wrong)
+    features[7, 3] = np.nan
+    with pytest.raises(NonFiniteFeaturesError, match="given features: image 7 has NaN"):
+        evaluate(samples, extractor, references, features=features)

@@ -63,10 +63,11 @@ def score(denoiser, samples):
 
 
 class Recorder:
-    """A reporter that remembers, and stops at the rungs it is told to."""
+    """A reporter that remembers, stops at the rungs it is told to, and leaves once it was asked so many times."""
 
-    def __init__(self, stop_at=()):
+    def __init__(self, stop_at=(), leave_after=None):
         self.stop_at, self.results, self.resumed, self.losses, self.notes = tuple(stop_at), [], [], [], []
+        self.leave_after, self.asked = leave_after, 0
 
     def progress(self, images_seen, loss):
         self.losses.append((images_seen, loss))
@@ -77,3 +78,7 @@ class Recorder:
 
     def noted(self, text):
         self.notes.append(text)
+
+    def leaving(self):
+        self.asked += 1
+        return self.leave_after is not None and self.asked > self.leave_after

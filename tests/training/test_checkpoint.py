@@ -166,3 +166,26 @@ def test_other_images_are_refused(trained, tmp_path):
             resume=outcome.results[-1].checkpoint,
             score=world.score,
         )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"files": {"../rung-00-000000064/model.safetensors": {}}}, "names other files than model.safetensors"),
+        ({"files": None}, "lacks or garbles a key"),
+        ({"images_seen": "many"}, "lacks or garbles a key"),
+        ({"rung": float("inf")}, "lacks or garbles a key"),
+        ({"settings": {"lr": 1}}, "checkpoint.json: the training setting backbone is missing"),
+    ],
+)
+def test_a_garbled_description_is_damage_and_names_its_file(trained, changes, message):
+    outcome, _ = trained
+    newest = outcome.results[-1].checkpoint
+    path = newest / "checkpoint.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(DamagedCheckpointError, match=message) as told:
+        read_checkpoint(newest)
+    assert str(newest) in str(told.value)
+    path.write_text("[" * 100_000)
+    with pytest.raises(DamagedCheckpointError, match="is not JSON"):
+        read_checkpoint(newest)

@@ -273,8 +273,8 @@ def test_data_that_do_not_fit_are_refused_before_the_first_step(tmp_path, change
 
 
 def test_a_batch_that_the_workers_cannot_share_is_refused():
-    with pytest.raises(TrialInputError, match="batch_size 16 is not divisible by the 3 workers"):
-        TrainState(world.settings(), world.data(), World(0, 3))
+    with pytest.raises(TrialInputError, match="batch_size 16 is too small for the 17 workers"):
+        TrainState(world.settings(), world.data(), World(0, 17))
 
 
 def test_a_unet_from_diffusers_trains(tmp_path):

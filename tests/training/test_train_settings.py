@@ -81,3 +81,11 @@ def test_a_trials_width_depth_and_dropout_go_to_its_network():
     own = settings().overlaid({"width": 0.5, "depth": 2.0, "dropout": 0.1, "lr": 0.1, "n_train": 30.0})
     assert {"width": 0.5, "depth": 2.0, "dropout": 0.1}.items() <= own.backbone.items()
     assert (own.lr, own.n_train) == (0.1, 30)
+
+
+@pytest.mark.parametrize("key", ["lr", "samples", "sigma_tn"])
+@pytest.mark.parametrize("value", [10**400, float("inf"), float("nan")])
+def test_numbers_beyond_any_float(key, value):
+    with pytest.raises(TrainSettingsError, match=f"{key} must be a") as told:
+        settings(**{key: value})
+    assert len(str(told.value)) < 300

@@ -132,3 +132,20 @@ def test_files_of_other_kinds(tmp_path, name, content, message):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(EnqueuedPointsError, match="cannot be read: No such file"):
         load_points(tmp_path / "points.yaml", SPACE)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("points.json", "[" * 100_000, "not readable as JSON"),
+        ("points.yaml", "- " * 3000, "not readable as YAML: nested more than 40 deep"),
+        ("points.yaml", "- {lr: 0.1, lr: 0.2}", "names 'lr' twice"),
+        ("points.json", '[{"lr": 1' + "0" * 400 + "}]", "lr must be 1e-05 to 0.01, got 10+\\.\\.\\.$"),
+        ("points.csv", "x" * 200_000 + ",y\n1,2\n", "not readable as CSV"),
+    ],
+)
+def test_hostile_files_are_one_short_sentence(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(EnqueuedPointsError, match=message) as told:
+        load_points(tmp_path / name, SPACE)
+    assert name in str(told.value) and len(str(told.value).replace(str(tmp_path), "")) < 1000

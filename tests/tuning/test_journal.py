@@ -1,18 +1,21 @@
-"""The study's journal outlives a kill in the middle of a line, and a disk that is full for a while."""
+"""The journal of a study whose writer was killed in the middle of a line, or while it held the lock; a full disk."""
 
 import errno
 import json
 import os
 import resource
 import signal
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 from optuna.storages.journal import JournalFileBackend
 
 from ambient_ray.storage import Patience, StorageGivenUpError
 from ambient_ray.tuning import journal as module
-from ambient_ray.tuning.journal import PatientJournal, end_of_last_line
+from ambient_ray.tuning.journal import Journal, end_of_last_line
 from ambient_ray.tuning.records import Objectives, RungRecord
 from ambient_ray.tuning.space import Range, Space
 from ambient_ray.tuning.study import Study
@@ -128,7 +131,7 @@ def test_while_it_waits_a_reader_sees_whole_lines_only(tmp_path, monkeypatch):
 
 
 def test_a_disk_that_stays_full_ends_with_a_sentence(tmp_path, monkeypatch):
-    journal = PatientJournal(tmp_path / "j", Patience(hours=0))
+    journal = Journal(tmp_path / "j", Patience(hours=0))
 
     def full(handle, text, at):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -136,3 +139,39 @@ def test_a_disk_that_stays_full_ends_with_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_write", full)
     with pytest.raises(StorageGivenUpError, match=r"no space left on device at .*; free some; given up after 0 s"):
         journal.append_logs([{"a": 1}])
+
+
+@pytest.mark.parametrize("length", [1, 20, 70_000])
+def test_what_is_left_of_a_line_is_cut_off_and_the_entries_before_it_stay(tmp_path, length):
+    path = tmp_path / "study.journal"
+    journal = Journal(path)
+    journal.append_logs([{"n": 1}, {"n": 2}])
+    with path.open("ab") as file:
+        file.write(json.dumps({"n": "x" * length}).encode()[: length + 5])
+    assert list(Journal(path).read_logs(0)) == [{"n": 1}, {"n": 2}]
+    Journal(path).append_logs([{"n": 3}])
+    assert list(Journal(path).read_logs(0)) == [{"n": 1}, {"n": 2}, {"n": 3}]
+    assert path.read_bytes().count(b"\n") == 3
+
+
+def test_a_journal_that_is_nothing_but_an_unfinished_line_begins_anew(tmp_path):
+    path = tmp_path / "study.journal"
+    path.write_bytes(b'{"op_code": 0')
+    study = Study("s", f"journal:{path}", Objectives("fd", "f_mem"))
+    assert Study("s", f"journal:{path}", Objectives("fd", "f_mem")).uid == study.uid
+
+
+def test_the_lock_of_a_killed_writer_holds_nobody_up(tmp_path):
+    path = tmp_path / "study.journal"
+    script = (
+        "import sys, time; from pathlib import Path; from ambient_ray.tuning.journal import Journal\n"
+        "journal = Journal(Path(sys.argv[1])); journal._lock.acquire(); print('held', flush=True); time.sleep(600)\n"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait(timeout=60)
+    began = time.monotonic()
+    Journal(path).append_logs([{"n": 1}])
+    assert time.monotonic() - began < 15  # Optuna's own lock is broken after 30 s
+    assert list(Journal(path).read_logs(0)) == [{"n": 1}]

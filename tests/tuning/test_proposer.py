@@ -76,8 +76,11 @@ def test_a_sampler_learns_where_the_good_ones_are(key):
         x, y = away({"noisy_ratio": 0.5, **trial.settings}) if trial.settings["sigma_tn"] else (3.0, 0.5)
         return 50 + 10 * x + 20 * y, min(1.0, 0.1 + 0.1 * x + 0.5 * y)
 
-    study = play(study_with(key, seed=2), PLAIN, 120 if key == "nsga2" else 60, outcome)
-    late = np.array([away(t.settings) for t in study.trials()[-20:]])
+    late: list[tuple[float, float]] = []
+    for seed in range(5) if key == "nsga2" else [2]:  # evolution's luck is larger
+        study = play(study_with(key, seed=seed), PLAIN, 120 if key == "nsga2" else 60, outcome)
+        late += [away(t.settings) for t in study.trials()[-20:]]
+    late = np.array(late)
     assert np.median(late[:, 0]) < 0.6 and np.median(late[:, 1]) < 0.15
 
 
@@ -87,7 +90,8 @@ def test_tpe_models_the_joint_space_beside_baseline_and_failures():
     assert {"sigma_tn", "noisy_ratio"} <= set(memory.sampler.infer_relative_search_space(memory, memory.trials[-1]) or {
         name for group in memory.sampler._search_space_group.search_spaces for name in group
     })  # fmt: skip
-    assert len(memory.trials) == 11  # the baseline has no searched parameters: the sampler never sees it
+    # The baseline has no searched parameters, so the sampler never sees it, and it sees the last when asked again.
+    assert len(memory.trials) == 10
 
 
 @pytest.mark.parametrize(
@@ -121,7 +125,7 @@ def test_a_failed_trial_teaches_nothing_and_ends():
         study.finish(number, "failed", "the loss was not finite")
     study.ask(PLAIN)
     states = [t.state for t in study._proposer._memory.study.trials]
-    assert states == 3 * [optuna.trial.TrialState.FAIL] + [optuna.trial.TrialState.RUNNING]
+    assert states == 3 * [optuna.trial.TrialState.FAIL]
 
 
 # -- beliefs --------------------------------------------------------------------------------------------------
@@ -224,11 +228,11 @@ def test_a_study_taken_up_again_goes_on_with_what_it_learnt(tmp_path, key):
     first = play(study_with(key, url, seed=5), PLAIN, 25)
     again = study_with(key, url, seed=5)
     new = again.ask(PLAIN)
-    assert len(again._proposer._memory.study.trials) >= 25  # 24 that were searched and the new one
+    assert len(again._proposer._memory.study.trials) >= 24  # those that were searched
     assert str(new.settings) not in {str(t.settings) for t in first.trials()}
     if key == "nsga2":
         generations = [t.system_attrs["NSGAIISampler:generation"] for t in again._proposer._memory.study.trials]
-        assert generations[:2] == [0, 0] and generations[-1] == 1
+        assert generations[:2] == [0, 0] and new.noted["NSGAIISampler:generation"] == 1
 
 
 def test_a_limit_that_becomes_known_reaches_trials_that_were_told_before():
@@ -290,7 +294,8 @@ def test_tpe_is_told_each_rung_that_is_on_the_front_when_its_trial_ends(key, who
     best, others = [(100.0, 0.3), (150.0, 0.1)], [(190.0, 0.0), (90.0, 0.6)]
     assert sorted(told(study)) == sorted(best + others if whole else best)  # (300, 0) does not meet the limit of 200
     copies = study._proposer._memory.study.trials
-    assert [t.params for t in copies if t.values == [90.0, 0.6]] == ([copies[1].params] if whole else [])
+    of_two = [t.params for t in copies if t.values == [150.0, 0.1]]
+    assert [t.params for t in copies if t.values == [90.0, 0.6]] == (of_two if whole else [])
 
 
 def test_a_rung_that_was_beaten_is_told_as_another_trial_and_forgotten_when_the_copy_is_made_anew():

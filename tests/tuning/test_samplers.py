@@ -25,6 +25,9 @@ def test_what_cannot_search_is_one_sentence(content, words):
     assert "\n" not in str(caught.value)
 
 
-def test_a_seed_of_ones_own_is_kept():
-    make = choose_sampler({"_target_": "optuna.samplers.RandomSampler", "seed": 7}, SPACE).make
-    assert make(1)._rng.rng.uniform() == make(2)._rng.rng.uniform()
+def test_a_seed_of_ones_own_changes_every_draw_and_repeats_none():
+    def drawn(own):
+        make = choose_sampler({"_target_": "optuna.samplers.RandomSampler", "seed": own}, SPACE).make
+        return [make(place)._rng.rng.uniform() for place in range(3)]
+
+    assert drawn(7) == drawn(7) and len({*drawn(7), *drawn(70)}) == 6

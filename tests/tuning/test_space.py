@@ -239,3 +239,42 @@ def test_a_belief_may_be_what_is_configured(tmp_path):
     }  # fmt: skip
     unknown = load_space(str(path), settings=names, configured={"weighting": "other"})
     assert all(p.prior is None for p in unknown.parameters.values())
+
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LAUGHS, "more than 20,000 values, aliases written out"),
+        ("parameters: &a {lr: *a}", "an alias stands inside of what it names"),
+        ("{a: " * 3000, "nested more than 40 deep"),
+        ("parameters: {lr: {low: 0.1, high: 1}, lr: {low: 0.1, high: 2}}", "names 'lr' twice, line 1"),
+        ("fixed: {lr: 2001-01-01}", "could not determine a constructor"),
+        ("parameters: !!python/object/apply:os.system [true]", "could not determine a constructor"),
+        ("a: !!int x", "not readable as YAML"),
+        ("#" + "x" * 2**20, "more than 1,048,576 characters"),
+        ("1: 2\nb: 3\n", "unknown key 1; known are"),
+        ("baselines: " + "x" * 100_000, r"must be a list of configurations, got 'x+\.\.\.$"),
+        ("parameters: {lr: {low: 0, high: 1" + "0" * 400 + "}}", "the range of lr must be two numbers"),
+        ("parameters: {weighting: {choices: [.nan]}}", "must be a list of numbers or words"),
+        ("parameters: {p_mean: {low: -1.7e+308, high: 1.7e+308}}", "wider than a number can be"),
+        ("parameters: {lr: {low: 0.1, high: 1, log: 'no'}}", "log and integer of lr must be true or false"),
+        ("parameters: {lr: {low: x, high: 1, prior: configured}}", "the range of lr must be two numbers"),
+        ("parameters: {lr: {choices: null, prior: configured}}", "must be a list of numbers or words"),
+    ],
+)
+def test_hostile_files_are_one_short_sentence(tmp_path, text, message):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(SearchSpaceError, match=message) as told:
+        load_space("mine", settings=SETTINGS | {"p_mean"}, folder=tmp_path, configured={"lr": 0.5})
+    assert "mine" in str(told.value) and len(str(told.value)) < 1000
+
+
+def test_a_file_in_another_encoding(tmp_path):
+    (tmp_path / "mine.yaml").write_bytes("# größe\n".encode("latin1"))
+    with pytest.raises(SearchSpaceError, match="not readable as YAML"):
+        load_space("mine", settings=SETTINGS, folder=tmp_path)

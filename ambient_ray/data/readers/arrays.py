@@ -1,5 +1,6 @@
 """From raw arrays to an ImageSet: the checks that `.npy`, `.npz`, IDX and CIFAR share."""
 
+import tokenize
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,12 @@ from ..errors import BadContentsError, NoImagesError
 from ..image_set import ImageSet
 from ..picture import Fit, fit_array
 
+# What NumPy meets the header of a damaged array with, which is a Python literal: unfinished, nested too deep, a shape
+# or dtype of any kind, an array larger than any memory.
+HEADER_DAMAGE = (
+    ValueError, TypeError, OverflowError, MemoryError, RecursionError, SyntaxError, tokenize.TokenError, EOFError,
+    KeyError, IndexError, AttributeError,
+)  # fmt: skip
 MAX_CLASSES = 65_536  # above it, the "labels" are something else, and a network's class table would not fit
 
 

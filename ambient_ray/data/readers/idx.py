@@ -1,19 +1,23 @@
 """IDX files, the format of MNIST and its descendants (Y. LeCun): a big-endian header, then raw bytes."""
 
 import gzip
+import math
 import re
 import zlib
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BadContentsError, BrokenFileError, UnknownFormatError, UnreadableFileError
+from ..errors import BadContentsError, BrokenFileError, NoImagesError, UnknownFormatError, UnreadableFileError
 from ..image_set import ImageSet
-from ..picture import Fit
+from ..picture import Fit, check_memory
 from .arrays import image_set_of_arrays
 
 UINT8 = 0x08
+BLOCK = 2**20  # bytes that are unpacked at a time
+MOST_DIMENSIONS = 4
 NAME = re.compile(r"images?[-._]?idx[34]-ubyte(\.gz)?$")
 LABELS = re.compile(r"labels?[-._]?idx1-ubyte(\.gz)?$")
 
@@ -76,23 +80,46 @@ def labels_beside(path: Path) -> Path | None:
 
 
 def read_array(path: Path) -> NDArray[np.uint8]:
-    """One IDX file of unsigned bytes -> a read-only array over the bytes as read (no second copy)."""
+    """One IDX file of unsigned bytes -> a read-only array, its bytes read straight into it."""
     advice = "fetch it again"
     try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
+        with path.open("rb") as raw:
+            if raw.peek(2)[:2] != b"\x1f\x8b":
+                return _array_in(raw, path, advice)
+            with gzip.GzipFile(fileobj=raw) as unpacked:
+                return _array_in(cast(IO[bytes], unpacked), path, advice)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BrokenFileError(str(path), str(error) or "truncated", advice) from error
     except OSError as error:
         raise UnreadableFileError(f"{path} cannot be read: {error.strerror or error}") from error
-    if len(data) < 4 or data[:2] != b"\0\0":
-        raise BrokenFileError(str(path), "0 bytes long" if not data else "not an IDX file", advice)
-    if data[2] != UINT8:
-        raise BadContentsError(f"{path} holds IDX values of type 0x{data[2]:02x}: expected 0x08, unsigned bytes")
-    start = 4 + 4 * data[3]
-    shape = tuple(int(size) for size in np.frombuffer(data[4:start], dtype=">u4")) if len(data) >= start else ()
-    expected = start + int(np.prod(shape, dtype=object))
-    if len(data) != expected:
-        raise BrokenFileError(str(path), f"{len(data):,} bytes long, its header says {expected:,}", advice)
-    return np.frombuffer(data, dtype=np.uint8, offset=start).reshape(shape)
+
+
+def _array_in(file: IO[bytes], path: Path, advice: str) -> NDArray[np.uint8]:
+    """As many bytes as the header says, and not one more of what a gzip may hold."""
+    start = file.read(4)
+    if len(start) < 4 or start[:2] != b"\0\0":
+        raise BrokenFileError(str(path), "0 bytes long" if not start else "not an IDX file", advice)
+    if start[2] != UINT8:
+        raise BadContentsError(f"{path} holds IDX values of type 0x{start[2]:02x}: expected 0x08, unsigned bytes")
+    sizes = file.read(4 * start[3])
+    shape = tuple(int(size) for size in np.frombuffer(sizes[: len(sizes) // 4 * 4], dtype=">u4"))
+    if len(shape) > MOST_DIMENSIONS:
+        raise BadContentsError(f"{path} holds data of {len(shape)} dimensions: expected images, [N,H,W] or [N,H,W,C]")
+    if 0 in shape:
+        raise NoImagesError(f"{path} holds data of shape {list(shape)}, so none: expected one image or more")
+    header, count = 4 + len(sizes), math.prod(shape)
+    if len(sizes) < 4 * start[3]:
+        raise BrokenFileError(str(path), f"{header:,} bytes long, its header says {4 + 4 * start[3]:,} or more", advice)
+    check_memory(count, f"by its header, {path} holds")
+    values = np.empty(count, dtype=np.uint8)
+    found = 0
+    while found < count and (block := file.read(min(BLOCK, count - found))):
+        values[found : found + len(block)] = np.frombuffer(block, dtype=np.uint8)
+        found += len(block)
+    if found < count or file.read(1):
+        more = "more than " if found == count else ""
+        raise BrokenFileError(
+            str(path), f"{more}{header + found:,} bytes long, its header says {header + count:,}", advice
+        )
+    values.flags.writeable = False
+    return values.reshape(shape)

@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from ..errors import BadContentsError, BrokenFileError, UnreadableFileError
 from ..image_set import ImageSet, blocks
 from ..picture import Allocate, Fit
-from .arrays import image_set_of_arrays
+from .arrays import HEADER_DAMAGE, image_set_of_arrays
+from .zipped import DAMAGE
 
 IMAGES, LABELS, NAMES = "images.npy", "labels.npy", "set.json"
 FORMAT = 1  # of a converted set: part of its key, so that a newer layout is made anew
+NAMES_HELD = {"name": str, "content_hash": str, "class_names": list, "ids": list, "skipped": list}
 ADVICE = "save a plain uint8 array with np.save"
 
 
@@ -135,14 +137,12 @@ def _shorten(path: Path, shape: tuple[int, ...]) -> None:
 def _open(path: Path) -> NDArray[np.generic]:
     try:
         array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        if "allow_pickle" in str(error) or "Python objects" in str(error):
-            raise BadContentsError(f"{path} holds Python objects, which are never unpickled: {ADVICE}") from error
-        raise BrokenFileError(str(path), str(error), ADVICE) from error
-    except EOFError as error:
-        raise BrokenFileError(str(path), str(error) or "truncated", ADVICE) from error
     except OSError as error:
         raise UnreadableFileError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (*HEADER_DAMAGE, *DAMAGE) as error:  # a zip is opened as an archive of arrays
+        if "allow_pickle" in str(error) or "Python objects" in str(error):
+            raise BadContentsError(f"{path} holds Python objects, which are never unpickled: {ADVICE}") from error
+        raise BrokenFileError(str(path), str(error) or "truncated", ADVICE) from error
     if not isinstance(array, np.ndarray):
         array.close()
         raise BadContentsError(f"{path} holds an archive of arrays: {ADVICE}")
@@ -155,8 +155,12 @@ def _names(folder: Path) -> dict[str, Any]:
         return {}
     try:
         names = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BrokenFileError(str(path), str(error), "remove it, or mend it") from error
     if not isinstance(names, dict):
         raise BrokenFileError(str(path), "no JSON object", "remove it, or mend it")
+    for key, kind in NAMES_HELD.items():
+        value = names.get(key, kind())
+        if type(value) is not kind or not all(isinstance(part, str) for part in value):
+            raise BrokenFileError(str(path), f"its {key} are no {kind.__name__} of names", "remove it, or mend it")
     return names

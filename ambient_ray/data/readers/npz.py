@@ -1,7 +1,5 @@
 """Images in a NumPy archive (`np.savez`), never unpickled."""
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +7,9 @@ from numpy.typing import NDArray
 
 from ..errors import BadContentsError, BrokenFileError, UnreadableFileError
 from ..image_set import ImageSet
-from ..picture import Fit
-from .arrays import image_set_of_arrays
+from ..picture import Fit, check_memory
+from .arrays import HEADER_DAMAGE, image_set_of_arrays
+from .zipped import DAMAGE
 
 # Names of (images, labels), the first found counts; labels may be missing.
 KEYS = (
@@ -20,8 +19,6 @@ KEYS = (
     ("train_images", "train_labels"),
     ("arr_0", "arr_1"),
 )
-# What else damaged headers lead to: an unknown compression, an array larger than any memory.
-UNPACKING = (NotImplementedError, MemoryError)
 
 
 def read_npz(path: Path, fit: Fit) -> ImageSet:
@@ -46,12 +43,15 @@ def read_npz(path: Path, fit: Fit) -> ImageSet:
             labels = _member(held, pair[1], path) if pair[1] in held.files else None
     except PermissionError as error:
         raise UnreadableFileError(f"{path} cannot be read: {error.strerror}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, *UNPACKING) as error:
+    except (*DAMAGE, *HEADER_DAMAGE, OSError) as error:
         raise BrokenFileError(str(path), str(error) or "truncated", advice) from error
     return image_set_of_arrays(images, labels, where=str(path), name=path.stem, fit=fit)
 
 
 def _member(held: "np.lib.npyio.NpzFile", name: str, path: Path) -> NDArray[np.generic]:
+    assert held.zip is not None  # only once it is closed
+    stored = name if name in held.zip.namelist() else f"{name}.npy"
+    check_memory(held.zip.getinfo(stored).file_size, f"{name} of {path} unpacks to")
     try:
         array: NDArray[np.generic] = held[name]
     except ValueError as error:
@@ -61,4 +61,6 @@ def _member(held: "np.lib.npyio.NpzFile", name: str, path: Path) -> NDArray[np.g
             f"{path} holds {name} as Python objects, which are never unpickled: "
             "save a plain array of one shape and dtype"
         ) from error
+    if not isinstance(array, np.ndarray):
+        raise BadContentsError(f"{path} holds {name} as no array of NumPy's: save it with np.savez")
     return array

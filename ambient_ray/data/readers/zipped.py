@@ -16,13 +16,16 @@ from .pictures import ADVICE, PictureSource, read_pictures
 
 MAX_BYTES = 2**29  # one picture, unpacked: above it is no picture but an archive made to exhaust memory
 ENCRYPTED = 0x1
-# What zipfile meets damaged bytes with; UnicodeDecodeError of a damaged name is a ValueError.
+# What zipfile meets damaged bytes with; UnicodeDecodeError of a damaged name is a ValueError, an unknown compression a
+# NotImplementedError, a password a RuntimeError, and LZMA asks for what memory its header says.
 DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
     EOFError,
     NotImplementedError,
+    RuntimeError,
+    MemoryError,
     ValueError,
     struct.error,
 )
@@ -67,7 +70,11 @@ def _entries(archive: zipfile.ZipFile, path: Path, inside: str) -> dict[str, zip
     entries: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         name = safe_name(info.filename)
-        if info.is_dir() or not name.startswith(prefix) or not is_image_name(name[len(prefix) :], suffixes):
+        if (
+            info.filename.endswith("/")
+            or not name.startswith(prefix)
+            or not is_image_name(name[len(prefix) :], suffixes)
+        ):
             continue
         if info.flag_bits & ENCRYPTED:
             raise BadContentsError(f"{path} is encrypted ({name}): make the zip without a password")
@@ -98,7 +105,7 @@ def _reader(archive: zipfile.ZipFile, where: str, entries: dict[str, zipfile.Zip
 
 
 def _nothing(archive: zipfile.ZipFile, where: str, inside: str) -> str:
-    files = [safe_name(info.filename) for info in archive.infolist() if not info.is_dir()]
+    files = [safe_name(info.filename) for info in archive.infolist() if not info.filename.endswith("/")]
     tops = sorted({PurePosixPath(name).parts[0] for name in files if name})
     if inside and tops and not any(name.startswith(f"{inside}/") for name in files):
         return f"{where} does not exist: the zip holds {', '.join(tops[:8])}"

@@ -14,6 +14,7 @@ from ambient_ray.data import to_float
 
 from ..arrays import as_features
 from ..errors import EvaluationSettingsError, FeatureShapeError
+from ..memory import free_memory
 
 Images = npt.NDArray[np.uint8]
 Features = npt.NDArray[np.float32]
@@ -124,7 +125,7 @@ class ModuleExtractor:
 
     def _what_fits(self, images: Images) -> int:
         """How many images' layer outputs, all together, fit into the memory; measured on the first image."""
-        memory = _PROCESSOR_BYTES if self.device.type != "cuda" else torch.cuda.mem_get_info(self.device)[0] / 4
+        memory = _PROCESSOR_BYTES if self.device.type != "cuda" else free_memory(self.device) / 4
         returned = 0
 
         def count(module: nn.Module, given: Any, result: Any) -> None:

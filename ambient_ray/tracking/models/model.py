@@ -52,8 +52,13 @@ def load_model(uri: str | Path, *, tracking_uri: str | None = None, device: str 
     verify_model(folder, name=name, recorded=recorded)
     try:
         return _load_folder(folder, device)
-    except (ImportError, OSError, ValueError, KeyError) as error:
-        raise ModelUnloadableError(f"{name} cannot be loaded: {error}") from error
+    except UserError:
+        raise
+    except Exception as error:
+        # Of a model whose files are garbled, or are another network's, torch, safetensors and diffusers tell by nearly
+        # any exception; each means the same here.
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise ModelUnloadableError(f"{name} cannot be loaded: {told:.400}") from error
 
 
 def _local_folder(name: str) -> Path:

@@ -198,6 +198,16 @@ class StudyRecorder:
         return self._writer.refreshed
 
     @property
+    def queued(self) -> int:
+        """How many events are not written yet."""
+        return self._writer.queued
+
+    @property
+    def away(self) -> float | None:
+        """For how many seconds the store has not answered; None while it does."""
+        return self._writer.away
+
+    @property
     def cpu_seconds(self) -> float:
         """Processor time that the writer's thread has spent so far."""
         return self._writer.cpu_seconds

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from ambient_ray.errors import UserError
+from ambient_ray.redaction import redacted
 
-from ..store import TrackingStore, hide_password
+from ..store import TrackingStore
 from .event_json import SpooledEventError, decode, encode
 
 _FORMAT = 1
@@ -49,7 +50,7 @@ class Spool:
     def __init__(self, folder: Path, store: TrackingStore, patience: float = 0.0) -> None:
         self.folder = folder
         self._lock = _locked(folder, patience)
-        kept = {"format": _FORMAT, "uri": hide_password(store.uri), "artifact_location": store.artifact_location}
+        kept = {"format": _FORMAT, "uri": redacted(store.uri), "artifact_location": store.artifact_location}
         (folder / _STORE).write_text(json.dumps(kept) + "\n", encoding="utf-8")
         for unfinished in folder.glob(".*.partial"):  # of a process that was killed
             shutil.rmtree(unfinished, ignore_errors=True)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ambient_ray.redaction import redacted
+
 from ..labels import KIND
 from ..location import existing_store
-from ..store import SQLITE, TrackingStore, hide_password, open_client, sqlite_path
+from ..store import SQLITE, TrackingStore, open_client, sqlite_path
 from . import events
 from .event_json import SpooledEventError
 from .outage import Fault, fault, reason
@@ -71,7 +73,7 @@ def upload_spools(store: TrackingStore, output_dir: Path) -> list[Uploaded]:
     uploaded = []
     for folder in sorted(output_dir.glob(f"*/{SPOOL}")):
         meant = store_of(folder)
-        if meant is not None and meant.uri == hide_password(store.uri):
+        if meant is not None and meant.uri == redacted(store.uri):
             uploaded.append(upload_spool(TrackingStore(store.uri, meant.artifact_location), folder))
     return uploaded
 
@@ -119,7 +121,7 @@ def _upload(store: TrackingStore, spool: Spool) -> Uploaded:
     except Exception as error:  # what is left stays; the command that uploads has work of its own
         away = fault(error) is Fault.AWAY
         said = f"does not answer ({reason(error)})" if away else f"cannot take them ({type(error).__name__}: {error})"
-        problems.append(f"MLflow at {hide_password(store.uri)} {said}".partition("\n")[0])
+        problems.append(f"MLflow at {redacted(store.uri)} {said}".partition("\n")[0])
     return Uploaded(spool.folder, written, len(entries(spool.folder)), tuple(problems))
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ambient_ray.errors import UserError
+from ambient_ray.redaction import redacted
 
-from ..store import SQLITE, TrackingStore, TrackingUnreachableError, check_tracking, hide_password
+from ..store import SQLITE, TrackingStore, TrackingUnreachableError, check_tracking
 from . import events
 from .backlog import Backlog, Waiting, fail, renewed
 from .event_json import SpooledEventError
@@ -54,7 +55,7 @@ class Writer:
         self.cpu_seconds = 0.0  # processor time of the thread so far
         self._store, self._backoff = store, backoff
         self._backlog = Backlog(folder, store)
-        self._name = f"MLflow at {hide_password(store.uri)}"
+        self._name = f"MLflow at {redacted(store.uri)}"
         self._ping: Callable[[], None] | None = None
         self._said = False
         self._since: float | None = None  # when the store went away
@@ -96,6 +97,17 @@ class Writer:
         return (*self.problems, *self._unwritten(timeout))
 
     @property
+    def queued(self) -> int:
+        """How many events are not written yet."""
+        return len(self._backlog)
+
+    @property
+    def away(self) -> float | None:
+        """For how many seconds the store has not answered; None while it does."""
+        since = self._since
+        return None if since is None else time.monotonic() - since
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """What could not be written so far, one sentence each."""
         more = (f"{self._missed} more events were not written",) if self._missed else ()
@@ -111,7 +123,7 @@ class Writer:
     def _unwritten(self, timeout: float) -> list[str]:
         """The sentences for what is not in MLflow at the end."""
         backlog, why = self._backlog, f"still writing after {timeout:g} s"
-        store = hide_password(self._store.uri)
+        store = redacted(self._store.uri)
         if self.fatal is not None:
             why = f"{store} refuses this study"
         elif self._since is not None:

@@ -5,6 +5,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,28 +15,31 @@ from ..budget import Budget
 from ..judge import RungPolicy, start_judge
 from ..space import Space
 from ..study import Study
+from .following import Following
+from .guard import guard_own_cluster
+from .nodes import staying
+from .roster import Roster
 from .shape import TrialShape
-from .slots import Slots
+from .slots import Slots, place_of
+from .waiting import Demand, wait_for_nodes
 
 if TYPE_CHECKING:
     from .searcher import Listener
 
 # Ray reads these when it is imported; the user's own settings win. (Reasons: Tune's result loggers and its
-# Ctrl-C handler would do our work a second time; starvation must show, but a busy machine is not starved.)
+# Ctrl-C handler would do our work a second time; starvation must show, but a busy machine is not starved; Ray Train's
+# watcher of nodes is a process for each slot, where ours is a thread for eight.)
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a thread that asks too late must not start, or join, another cluster
 }
-
-
-# For a cluster of this process's own, gone when it ends: nobody takes the machine away, and no token file is left in
-# the user's home that would turn authentication on for the next `ray start`. A cluster that is joined has its rules.
-LOCAL = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_AUTH_MODE": "disabled"}
 
 
 # Where hours bound a search and not trials, Tune still wants a number.
@@ -61,6 +65,8 @@ class SearchPlan:
         max_failures: how often a trial is taken up again from its checkpoint after its workers died.
         imports: modules that the workers import while they wait for their first trial.
         pack: how many trials a worker trains together.
+        joined: the cluster is not the search's own, so that its nodes come and go.
+        wait_minutes: how long a search waits for a joined cluster's first nodes.
         patience: hours that a trial waits for a full disk, or a store that is away.
     """
 
@@ -74,13 +80,20 @@ class SearchPlan:
     max_failures: int = 1
     imports: Sequence[str] = ()
     pack: int = 1
+    joined: bool = False
+    wait_minutes: float = 0.0
     patience: float = 12.0
 
     def slots(self) -> Slots:
         """Slots for these trials; none has started yet."""
         # In a joined cluster the hosts may be on nodes that don't know our settings.
-        environment = {key: value for key, value in os.environ.items() if key in ENVIRONMENT | LOCAL}
+        environment = {key: value for key, value in os.environ.items() if key in ENVIRONMENT}
         return Slots(self.shape, tuple(self.imports), self.max_failures, environment, self.pack)
+
+
+def joins(address: str | None) -> bool:
+    """Whether a search with this address (or RAY_ADDRESS) joins a cluster, instead of starting its own."""
+    return (address or os.environ.get("RAY_ADDRESS") or "local") != "local"
 
 
 def start_ray(address: str | None, cpus: int, data_bytes: int = 0) -> list[dict[str, float]]:
@@ -97,17 +110,24 @@ def start_ray(address: str | None, cpus: int, data_bytes: int = 0) -> list[dict[
     Raises:
         ClusterError: the address does not answer.
     """
+    joined = joins(address)
     address = address or os.environ.get("RAY_ADDRESS")
-    joins = address is not None and address not in ("", "local")
-    if address and joins:
+    if address and joined:
         check_cluster(address)
-    for key, value in (ENVIRONMENT if joins else ENVIRONMENT | LOCAL).items():
+    for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
+    if not joined:
+        guard_own_cluster()
     import ray
 
     common: dict[str, Any] = {"namespace": "ambient_ray", "log_to_driver": False, "logging_level": "ERROR"}
+    # What the processes of trials log, into Ray's files on their nodes. Given to the job and not to `init`, which would
+    # have this process log to the terminal, too.
+    common["job_config"] = ray.job_config.JobConfig()
+    logs = ray.LoggingConfig(encoding="JSON", log_level="INFO", additional_log_standard_attrs=["name"])
+    common["job_config"].set_py_logging_config(logs)
     try:
-        if joins:
+        if joined:
             ray.init(address=address, **common)
         else:
             ray.init(
@@ -124,7 +144,7 @@ def start_ray(address: str | None, cpus: int, data_bytes: int = 0) -> list[dict[
     # The raylet's notices to the terminal, in practice "WARNING: 8 PYTHON worker processes have been started", which is
     # how many two trials have. What matters to a trial comes back as its error.
     ray._private.worker._worker_logs_enabled = False
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return staying()
 
 
 def check_cluster(address: str) -> None:
@@ -145,15 +165,19 @@ def check_cluster(address: str) -> None:
         ) from error
 
 
-def trials_ahead(study: Study, plan: SearchPlan, *, only_begun: bool = False) -> tuple[int, int, str]:
+def trials_ahead(
+    study: Study, plan: SearchPlan, say: Callable[[str], None] = lambda text: None, *, only_begun: bool = False
+) -> tuple[int, int, str]:
     """What there is to run: (trials at most, how many of them at once, why no new ones are begun or "").
 
-    Ray must have been started.
-    """
-    import ray
+    Ray must have been started. A joined cluster that has no room for a trial is waited for, and `say` told.
 
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    fits = min(plan.shape.concurrency(nodes) * plan.pack, plan.max_concurrent or sys.maxsize)
+    Raises:
+        TrialShapeError: there is no room, or was none in `plan.wait_minutes`.
+    """
+    if plan.joined:
+        wait_for_nodes(plan.shape, plan.wait_minutes, say)
+    fits = min(plan.shape.concurrency(staying()) * plan.pack, plan.max_concurrent or sys.maxsize)
     waiting, spent = len(study.running()), _budget(plan, fits).reached(study.trials(), study.seconds)
     if only_begun or spent:
         most = waiting
@@ -165,7 +189,7 @@ def trials_ahead(study: Study, plan: SearchPlan, *, only_begun: bool = False) ->
 
 
 def _budget(plan: SearchPlan, at_once: int) -> Budget:
-    return replace(plan.budget, gpus=plan.shape.gpus * plan.shape.workers, at_once=at_once)
+    return replace(plan.budget, gpus=plan.shape.gpus * plan.shape.most_workers, at_once=at_once)
 
 
 def run_search(
@@ -175,6 +199,7 @@ def run_search(
     shared: Mapping[str, Any],
     listeners: Sequence["Listener"] = (),
     on_start: Callable[[Callable[[], Mapping[int, tuple[int, float]]]], None] = lambda beats: None,
+    say: Callable[[str], None] = lambda text: None,
     *,
     only_begun: bool = False,
 ) -> str:
@@ -189,6 +214,7 @@ def run_search(
         shared: what every trial needs: training (the study's settings as a dict) and data (an object reference).
         listeners: told of every start, rung and end.
         on_start: called with a function that gives the trials' heartbeats, once trials can run.
+        say: told what is waited for, as a line for people.
         only_begun: run what was begun, replicas above all, and ask for nothing new.
 
     Returns:
@@ -203,28 +229,41 @@ def run_search(
 
     for trial in [t for t in study.running() if not t.settings]:
         study.finish(trial.number, "failed", "the search died while it was asked for")
-    most, at_once, spent = trials_ahead(study, plan, only_begun=only_begun)
+    most, at_once, spent = trials_ahead(study, plan, say, only_begun=only_begun)
     if not most:
         return spent
-    ends, budget = slots.grow(at_once), _budget(plan, at_once)
+    roster, budget = Roster(slots.grow(at_once), place_of), _budget(plan, at_once)
     judge = start_judge(study, plan.policy)
     on_start(lambda: dict(ray.get(judge.beats.remote(), timeout=30)))
     needed = plan.policy.needed(study.objectives)
     searcher = StudySearcher(
         study, plan.space, {
-            **shared, "judge": judge, "folder": plan.folder, "uid": study.uid, "needed": needed,
+            **shared, "judge": judge, "folder": plan.folder, "uid": study.uid, "needed": needed, "study": study.name,
             "patience": plan.patience,
         },
-        plan.rungs, study.running(), listeners, ends, spent=lambda seconds: budget.reached(study.trials(), seconds),
+        plan.rungs, study.running(), listeners, roster, spent=lambda seconds: budget.reached(study.trials(), seconds),
     )  # fmt: skip
     # A driver that takes a CPU starves the workers; Tune refuses to ask for nothing, so it asks for 1 MB.
     trainable = tune.with_resources(drive_trial, tune.PlacementGroupFactory([{"CPU": 0, "memory": 2**20}]))
     with ray_scratch("tune") as folder:
-        tune.Tuner(
+        tuner = tune.Tuner(
             trainable,
-            tune_config=tune.TuneConfig(
-                search_alg=searcher, num_samples=most, max_concurrent_trials=at_once, reuse_actors=True
-            ),
+            # As many at once as the searcher has slots for.
+            tune_config=tune.TuneConfig(search_alg=searcher, num_samples=most, reuse_actors=True),
             run_config=tune.RunConfig(name=time.strftime("%Y%m%d-%H%M%S"), storage_path=folder, verbose=0),
-        ).fit()
+        )
+        with _following(plan, most, slots, roster, say):
+            tuner.fit()
     return searcher.ended_because or budget.reached(study.trials(), study.seconds)
+
+
+def _following(
+    plan: SearchPlan, most: int, slots: Slots, roster: Roster, say: Callable[[str], None]
+) -> AbstractContextManager[object]:
+    """As many trials at once as a joined cluster has room for at any time; one's own never changes."""
+    if not plan.joined:
+        return nullcontext()
+    bound = min(plan.max_concurrent or sys.maxsize, most)
+    # What an autoscaler may bring is not known, so that it is asked for as much as the user has named.
+    ask = Demand(plan.shape).want if plan.max_concurrent is not None else lambda trials: None
+    return Following(plan.shape, plan.pack, bound, staying, slots, roster, say, ask)

@@ -15,6 +15,7 @@ from ..opening import SpaceExhaustedError
 from ..records import RungRecord, TrialRecord
 from ..space import Space
 from ..study import Study
+from .roster import Roster
 
 _REMEMBERED_EVERY = 10.0  # seconds
 
@@ -24,6 +25,9 @@ class Listener(Protocol):
 
     def trial_started(self, trial: TrialRecord, resumed: bool) -> None:
         """A trial is handed to Tune: a new one, or one that a dead search left."""
+
+    def trial_told(self, trial: TrialRecord, told: Mapping[str, Any]) -> None:
+        """What its workers tell besides rungs and its end: place (where one runs), judged (an answer), saved."""
 
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
         """A rung's scores are in the study."""
@@ -45,7 +49,7 @@ class StudySearcher(Searcher):
         rungs: training length at each rung, in images.
         waiting: trials that were begun, by a dead search or as replicas: taken up before new ones are asked for.
         listeners: who is told.
-        slots: where trials run, one each (`TrialEnd`); there are as many as trials at once.
+        slots: where trials run, one each (`TrialEnd`): as many as trials at once, or a roster of them that changes.
         spent: says why no new trial is to be begun, or "" while one may; asked with the seconds that the study has been
             searched. Default: new ones for ever, so that Tune's own bound holds.
     """
@@ -58,22 +62,31 @@ class StudySearcher(Searcher):
         rungs: Sequence[int],
         waiting: Sequence[TrialRecord] = (),
         listeners: Sequence[Listener] = (),
-        slots: Sequence[Any] = (),
+        slots: Sequence[Any] | Roster = (),
         spent: Callable[[float], str] = lambda seconds: "",
     ) -> None:
         super().__init__()
         self._study, self._space, self._rungs = study, space, tuple(rungs)
         self._shared, self._waiting, self._listeners = shared, list(waiting), tuple(listeners)
-        self._spent, self._free = spent, list(slots)
+        self._spent, self._free = spent, slots if isinstance(slots, Roster) else Roster(slots)
         self._slots: dict[str, Any] = {}
         self._numbers: dict[str, int] = {}
-        self._searched_before, self._began = study.seconds, time.monotonic()
+        self._ticked = -_REMEMBERED_EVERY
+        study.begin_counting()
         self.ended_because = ""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's configuration, as its driver takes it; FINISHED when there is none, None without a slot."""
-        if not self._free:
+        slot = self._free.take()
+        if slot is None:
             return None
+        config = self._next(trial_id, slot)
+        if not isinstance(config, dict):
+            self._free.give(slot)
+        return config
+
+    def _next(self, trial_id: str, slot: Any) -> dict[str, Any] | str:
+        """The next trial's configuration in this slot, or FINISHED."""
         resumed = bool(self._waiting)
         if resumed:
             trial = self._waiting.pop(0)
@@ -87,7 +100,7 @@ class StudySearcher(Searcher):
             except SpaceExhaustedError as error:
                 self.ended_because = str(error)
                 return str(Searcher.FINISHED)
-        self._numbers[trial_id], self._slots[trial_id] = trial.number, self._free.pop(0)
+        self._numbers[trial_id], self._slots[trial_id] = trial.number, slot
         for listener in self._listeners:
             listener.trial_started(trial, resumed)
         return {
@@ -96,7 +109,7 @@ class StudySearcher(Searcher):
             "replica_of": trial.replica_of,
             "settings": dict(trial.settings),
             "kept": [rung.checkpoint for rung in trial.rungs],
-            "slot": self._slots[trial_id],
+            "slot": slot,
             "shared": self._shared,
         }
 
@@ -105,14 +118,18 @@ class StudySearcher(Searcher):
 
         Remembered every ten seconds at the most: the storage may wait for a disk.
         """
-        seconds = self._searched_before + time.monotonic() - self._began
-        if self._study.seconds == self._searched_before or seconds - self._study.seconds >= _REMEMBERED_EVERY:
+        seconds, now = self._study.elapsed(), time.monotonic()
+        if now - self._ticked >= _REMEMBERED_EVERY:
+            self._ticked = now
             self._study.searched(seconds)
         return seconds
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """A rung, a note, or the end of a trial."""
         number = self._numbers[trial_id]
+        for told in result.get("told", ()):  # a list: Tune flattens dicts
+            for listener in self._listeners:
+                listener.trial_told(self._study.trial(number), told)
         if "note" in result:
             self._study.note(number, str(result["note"]))
             for listener in self._listeners:
@@ -123,6 +140,7 @@ class StudySearcher(Searcher):
             if known is None:
                 self._study.record_rung(number, record)
                 self._tell_rung(number, record)
+                self._tick()
             elif record.digest not in ("", known.digest):  # trained again, as its checkpoint was damaged
                 again = replace(known, checkpoint=record.checkpoint, digest=record.digest)
                 self._study.record_rung(number, again)
@@ -132,7 +150,7 @@ class StudySearcher(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tune has seen the last of a trial. One that never said how it ended has failed."""
         number = self._numbers.pop(trial_id)
-        self._free.append(self._slots.pop(trial_id))
+        self._free.give(self._slots.pop(trial_id))
         if self._study.trial(number).state == "running":
             reason = "its driver ended without a word; see Ray's logs" if error else "it ended without reporting how"
             self._end(number, {"state": "failed", "reason": reason})

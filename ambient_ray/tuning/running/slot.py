@@ -43,6 +43,8 @@ class Slot:
         reason: one sentence for an error that `run` raised.
         first_launch: what the first launch is called; larger than any that workers still alive may belong to.
         seats: how many trials its workers take at once.
+        preempted: whether an error that `run` raised says that a node was taken away; no trial is to blame then.
+        misfits: whether workers should be started anew, as more or fewer of them: asked before they get a trial.
     """
 
     def __init__(
@@ -52,14 +54,17 @@ class Slot:
         reason: Callable[[BaseException], str],
         first_launch: int = 0,
         seats: int = 1,
+        preempted: Callable[[BaseException], bool] = lambda error: False,
+        misfits: Callable[[], bool] = lambda: False,
     ) -> None:
         self._run, self._max_failures, self._reason = run, max_failures, reason
+        self._preempted, self._misfits = preempted, misfits
         self._changed = threading.Condition()
         self._seats: list[_Held | None] = [None] * seats
         self._submitted = 0.0
         self._launch = first_launch - 1
         self._given: list[list[Job]] = []  # to the workers of this launch, in order
-        self._asked = self._closed = False
+        self._asked = self._closed = self._leaving = False
         self._broken = ""
         self._thread = threading.Thread(target=self._keep_running, name="slot", daemon=True)
         self._thread.start()
@@ -103,13 +108,16 @@ class Slot:
         deadline = time.monotonic() + seconds
         with self._changed:
             while True:
-                if self._closed or launch != self._launch:
+                if self._closed or launch != self._launch or (self._leaving and len(self._given) <= index):
                     return "end", []
                 self._asked = True
                 now = time.monotonic()
                 waiting = [held for held in self._seats if held is not None and not held.taken and not held.ended]
                 gathered = self._submitted + GATHER
                 if len(self._given) == index and waiting and (len(waiting) == len(self._seats) or now >= gathered):
+                    if self._misfits():
+                        self._leave()
+                        continue
                     self._given.append([held.job for held in waiting])
                     for held in waiting:
                         held.taken = True
@@ -131,12 +139,36 @@ class Slot:
             self._changed.notify_all()
             return True
 
+    @property
+    def served(self) -> bool:
+        """Whether workers are there that have asked for a trial."""
+        return self._asked
+
+    def leave(self, launch: int) -> None:
+        """The workers of a launch have to leave: what they train is for others, and that is no failure of it."""
+        with self._changed:
+            if launch == self._launch:
+                self._leave()
+
+    def leaving(self, launch: int, seconds: float = POLL) -> bool:
+        """Whether the workers of a launch have to leave; waits for it for so many seconds."""
+
+        def said() -> bool:
+            return self._leaving or self._closed or launch != self._launch
+
+        with self._changed:
+            return self._changed.wait_for(said, seconds)
+
     def close(self, seconds: float) -> None:
         """Send the workers home and wait for them, at most so long."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self._thread.join(seconds)
+
+    def _leave(self) -> None:
+        self._leaving = True
+        self._changed.notify_all()
 
     def _held(self, number: int) -> _Held | None:
         return next((held for held in self._seats if held is not None and held.job["number"] == number), None)
@@ -148,27 +180,30 @@ class Slot:
                 if self._closed:
                     return
                 self._launch += 1
-                self._given, self._asked = [], False
+                self._given, self._asked, self._leaving = [], False, False
+            preempted = False
             try:
                 self._run(self._launch)
                 reason = "its workers ended without a word"
             except Exception as error:  # whatever ended the workers is the trials' end at the worst, not the slot's
-                reason = self._reason(error)
+                reason, preempted = self._reason(error), self._preempted(error)
             with self._changed:
-                stillborn = 0 if self._asked else stillborn + 1
+                blameless = self._leaving or preempted
+                stillborn = 0 if self._asked or blameless else stillborn + 1
+                self._asked = False
                 if stillborn >= _STILLBORN:
                     self._broken = reason
-                self._failed(reason)
+                self._failed(reason, counts=not blameless)
                 self._changed.notify_all()
                 if self._broken:
                     return
 
-    def _failed(self, reason: str) -> None:
-        """Workers are gone: their trials are for the next ones, or have failed."""
+    def _failed(self, reason: str, counts: bool = True) -> None:
+        """Workers are gone: their trials are for the next ones, or, where that counts, may have failed."""
         for held in self._seats:
             if held is None or held.ended:
                 continue
-            held.failures += held.taken
+            held.failures += held.taken and counts
             if self._broken or held.failures > self._max_failures:
                 held.told.append({"state": "failed", "reason": reason})
             held.taken = False

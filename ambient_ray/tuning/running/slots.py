@@ -9,6 +9,7 @@ as often as `max_failures` allows. Where small trials are packed a slot has seve
 runs; `TrialEnd` and `WorkerEnd` are what a trial's driver and a worker see of one.
 """
 
+import logging
 import os
 import threading
 import time
@@ -16,11 +17,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .nodes import Placements, draining, staying, was_preempted
 from .shape import TrialShape
 from .slot import Job, Message, Slot
 
+_log = logging.getLogger(__name__)
+
 # Slots of one host process. Each has a thread that waits for its Train run and a few calls that wait for news.
 PER_HOST = 8
+# Seconds for which a worker asks again while its slot's host is out of reach: Ray gives up a node that is cut off
+# after about a minute, and its workers end then.
+_CUT_OFF = 300.0
+# Seconds that a host is given to answer.
+_SOON = 10.0
+# Seconds between two looks at the cluster's nodes. The shortest notice that a cloud gives is 30 s.
+LOOK = 2.0
 
 
 class SlotHost:
@@ -35,6 +46,7 @@ class SlotHost:
         environment: for Ray Train, which reads it when it is imported.
         seats: of each slot.
         dashboard: whether the cluster runs one.
+        slots: of the whole search, which share its room.
     """
 
     def __init__(
@@ -47,6 +59,7 @@ class SlotHost:
         environment: Mapping[str, str],
         seats: int = 1,
         dashboard: bool = True,
+        slots: int | None = None,
     ) -> None:
         import ray
 
@@ -55,8 +68,15 @@ class SlotHost:
         self._name, self._shape, self._imports = name, shape, tuple(imports)
         self._dashboard = dashboard
         self._me = ray.get_runtime_context().current_actor
+        self._all_slots = slots or count
+        self._wanted = self._size() if shape.elastic else shape.workers
+        self._placements = Placements(ray.get_runtime_context().get_node_id())
         first = time.time_ns() // 10**6  # a host that was started again must not hear the workers of its earlier life
-        self._slots = [Slot(self._runner(k), max_failures, root_cause, first, seats) for k in range(count)]
+        self._slots = [
+            Slot(self._runner(k), max_failures, root_cause, first, seats, was_preempted, self._misfit(k))
+            for k in range(count)
+        ]
+        threading.Thread(target=self._look, name="nodes", daemon=True).start()
 
     def submit(self, slot: int, seat: int, job: Job) -> None:
         """See `Slot.submit`."""
@@ -71,8 +91,35 @@ class SlotHost:
         return self._slots[slot].next(launch, index)
 
     def tell(self, slot: int, launch: int, number: int, message: Message) -> bool:
-        """See `Slot.tell`."""
-        return self._slots[slot].tell(launch, number, message)
+        """See `Slot.tell`. Where the cluster has other room by now, a rung is where workers leave for it."""
+        wanted = self._slots[slot].tell(launch, number, message)
+        if "rungs" in message and self._misfit(slot)():
+            self._slots[slot].leave(launch)
+        return wanted
+
+    def leave(self, slot: int, launch: int) -> None:
+        """See `Slot.leave`."""
+        self._slots[slot].leave(launch)
+
+    def leaving(self, slot: int, launch: int) -> bool:
+        """See `Slot.leaving`."""
+        return self._slots[slot].leaving(launch)
+
+    def arrive(self, slot: int, launch: int, node: str, size: int) -> None:
+        """One of `size` workers of a launch runs on this node."""
+        self._placements.arrived(slot, launch, node, size)
+
+    def share(self, slots: int) -> None:
+        """So many slots share the cluster's room from now on."""
+        self._all_slots = slots
+
+    def served(self, slot: int) -> bool:
+        """See `Slot.served`."""
+        return self._slots[slot].served
+
+    def retire(self, slot: int, seconds: float) -> None:
+        """Send one slot's workers home, for good; see `Slot.close`."""
+        self._slots[slot].close(seconds)
 
     def close(self, seconds: float) -> None:
         """Send all workers home; returns when they have gone, or after so many seconds."""
@@ -82,6 +129,24 @@ class SlotHost:
             thread.start()
         for thread in closing:
             thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _look(self) -> None:
+        """Tell workers in time whose nodes go away, and know what room there is."""
+        while True:
+            try:
+                for slot, launch in self._placements.to_tell(draining()):
+                    self._slots[slot].leave(launch)
+                if self._shape.elastic:
+                    self._wanted = self._size()
+            except Exception:  # the cluster's head is away for a while: what is then missed is seen the next time
+                _log.warning("the cluster's nodes cannot be looked at", exc_info=True)
+            time.sleep(LOOK)
+
+    def _size(self) -> int:
+        return self._shape.fair_size(staying(), self._all_slots)
+
+    def _misfit(self, slot: int) -> Callable[[], bool]:
+        return lambda: self._shape.elastic and self._placements.size(slot) not in (None, self._wanted)
 
     def _runner(self, slot: int) -> Callable[[int], None]:
         return lambda launch: self._train(slot, launch)
@@ -100,7 +165,8 @@ class SlotHost:
             SlotTrainer(
                 serve,
                 train_loop_config={
-                    "slot": WorkerEnd(self._me, slot, launch), "cpus": shape.cpus, "imports": self._imports,
+                    "slot": WorkerEnd(self._me, slot, launch), "cpus": shape.cpus, "gpus": shape.gpus,
+                    "imports": self._imports,
                 },
                 scaling_config=ScalingConfig(
                     num_workers=shape.workers, use_gpu=shape.gpus > 0, resources_per_worker=shape.resources
@@ -108,10 +174,40 @@ class SlotHost:
                 run_config=RunConfig(
                     name=f"{self._name}-{slot}-{launch}",
                     storage_path=folder,
-                    failure_config=FailureConfig(max_failures=0),  # the slot counts a trial's failures, and starts anew
+                    # The slot counts a trial's failures, and starts anew, also where a node was taken away.
+                    failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
                 ),
                 dashboard=self._dashboard,
+                elastic=(shape, self._all_slots) if shape.elastic else None,
             ).fit()  # fmt: skip
+
+
+def reached(ask: Callable[[], Any], seconds: float = _CUT_OFF, pause: float = 1.0) -> Any:
+    """The answer of a call to an actor, asked again for so many seconds while the network there is cut.
+
+    Only for calls that may be heard twice: of one whose answer was lost nobody knows whether it was.
+
+    Args:
+        ask: makes the call and gives its reference.
+        seconds: from the first failure.
+        pause: seconds between two tries.
+
+    Raises:
+        ActorUnavailableError: the actor was out of reach for all that time.
+    """
+    import ray
+    from ray.exceptions import ActorUnavailableError
+
+    deadline: float | None = None
+    while True:
+        try:
+            return ray.get(ask())
+        except ActorUnavailableError:
+            now = time.monotonic()
+            deadline = deadline or now + seconds
+            if now >= deadline:
+                raise
+            time.sleep(pause)
 
 
 @dataclass(frozen=True)
@@ -124,18 +220,28 @@ class WorkerEnd:
 
     def next(self, index: int) -> list[Job]:
         """Wait for the index-th trials of this launch; none: go home."""
-        import ray
-
         while True:
-            answer, jobs = ray.get(self.host.next.remote(self.slot, self.launch, index))
+            answer, jobs = reached(lambda: self.host.next.remote(self.slot, self.launch, index))
             if answer != "wait":
                 return list(jobs)
 
-    def tell(self, number: int, message: Message) -> bool:
-        """Pass on what a trial reports; returns when the slot has it, True while the trial is wanted."""
+    def arrive(self, node: str, size: int) -> None:
+        """One of `size` workers runs on this node; returns when the slot knows."""
         import ray
 
-        return bool(ray.get(self.host.tell.remote(self.slot, self.launch, number, dict(message))))
+        ray.get(self.host.arrive.remote(self.slot, self.launch, node, size))
+
+    def leave(self) -> None:
+        """These workers have to leave; returns when the slot knows."""
+        reached(lambda: self.host.leave.remote(self.slot, self.launch))
+
+    def leaving(self) -> bool:
+        """Wait some seconds for the word that these workers have to leave."""
+        return bool(reached(lambda: self.host.leaving.remote(self.slot, self.launch)))
+
+    def tell(self, number: int, message: Message) -> bool:
+        """Pass on what a trial reports; returns when the slot has it, True while the trial is wanted."""
+        return bool(reached(lambda: self.host.tell.remote(self.slot, self.launch, number, dict(message))))
 
 
 @dataclass(frozen=True)
@@ -166,8 +272,8 @@ class TrialEnd:
                     ray.get(self.host.submit.remote(self.slot, self.seat, job))
                     submitted, after = True, 0
                 news = ray.get(self.host.news.remote(self.slot, job["number"], after))
-            except RayActorError:
-                failures += 1
+            except RayActorError as error:
+                failures += not error.preempted
                 if failures > self.max_failures:
                     raise
                 submitted = False
@@ -208,22 +314,50 @@ class Slots:
         import ray
         from ray._private.worker import get_dashboard_url
 
+        wanted = -(-max(count, len(self._ends)) // self.seats)
+        for host in self._hosts if wanted * self.seats > len(self._ends) else ():
+            host.share.remote(wanted)
         dashboard = bool(get_dashboard_url())  # a worker of a cluster without one is told a URL all the same
         spread = len(self._ends) + PER_HOST < count  # over the nodes of a cluster, where there are many
         while (missing := count - len(self._ends)) > 0:
             slots = min(-(-missing // self.seats), PER_HOST)
-            waiting = slots * (self.shape.workers + 3 * self.seats)  # calls that wait in the host
+            waiting = slots * (2 * self.shape.most_workers + 3 * self.seats)  # calls that wait in the host
             options = {"max_restarts": -1, "max_concurrency": waiting + 4}
             strategy = "SPREAD" if spread else "DEFAULT"
             host = ray.remote(SlotHost).options(num_cpus=0, scheduling_strategy=strategy, **options).remote(
                 slots, f"{time.strftime('%Y%m%d-%H%M%S')}-{len(self._hosts)}", self.shape,
                 tuple(self.imports), self.max_failures, dict(self.environment), self.seats, dashboard,
+                wanted,
             )  # fmt: skip
             self._hosts.append(host)
             self._ends += [
                 TrialEnd(host, k, seat, self.max_failures) for k in range(slots) for seat in range(self.seats)
             ]
         return self._ends[:count]
+
+    def more(self, seats: int) -> list[TrialEnd]:
+        """Start slots with at least so many seats; gives all of these."""
+        had = len(self._ends)
+        self.grow(had + seats)
+        return self._ends[had:]
+
+    def served(self, slots: Sequence[tuple[Any, int]]) -> list[bool]:
+        """Whether each slot has workers that are ready or at work; True, too, where its host does not say."""
+        import ray
+
+        asked = [host.served.remote(slot) for host, slot in slots]
+        said = set(ray.wait(asked, num_returns=len(asked), timeout=_SOON)[0]) if asked else set()
+        return [answer not in said or bool(ray.get(answer)) for answer in asked]
+
+    def retire(self, slot: tuple[Any, int]) -> None:
+        """Send a slot's workers home and forget it; returns when they have gone, or after a few seconds."""
+        import ray
+
+        host, number = slot
+        self._ends = [end for end in self._ends if place_of(end) != slot]
+        for other in self._hosts:
+            other.share.remote(len(self._ends) // self.seats)
+        ray.wait([host.retire.remote(number, _SOON)], timeout=_SOON)
 
     def close(self, seconds: float = 20.0) -> None:
         """Send all workers home and forget the hosts; what has not gone after so many seconds goes with them."""
@@ -234,6 +368,11 @@ class Slots:
         for host in self._hosts:
             ray.kill(host)
         self._hosts, self._ends = [], []
+
+
+def place_of(end: TrialEnd) -> tuple[Any, int]:
+    """Which slot a seat belongs to."""
+    return end.host, end.slot
 
 
 def root_cause(error: BaseException) -> str:

@@ -2,8 +2,12 @@
 
 from typing import Any
 
-from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
+from ray.train.v2._internal.execution.callback import WorkerCallback
+from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy, ResizeDecision
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+from .nodes import staying
+from .shape import TrialShape
 
 
 class SlotTrainer(DataParallelTrainer):  # type: ignore[misc]  # Ray has no types
@@ -16,18 +20,28 @@ class SlotTrainer(DataParallelTrainer):  # type: ignore[misc]  # Ray has no type
     without a dashboard, which is one that a search has started for itself, a third is left out (`UnannouncedScaling`).
     """
 
-    def __init__(self, *args: Any, dashboard: bool, **others: Any) -> None:
-        """dashboard: whether the cluster runs one; the rest as for the base class."""
+    def __init__(
+        self, *args: Any, dashboard: bool, elastic: tuple[TrialShape, int] | None = None, **others: Any
+    ) -> None:
+        """See the class.
+
+        dashboard: whether the cluster runs one. elastic: a trial's shape, and how many slots share the cluster, where
+        the number of workers follows its room. The rest as for the base class.
+        """
+        self._elastic = elastic
         self._unused = {"DatasetsCallback"} | (set() if dashboard else {"PlacementGroupCleanerCallback"})
         self._dashboard = dashboard
         super().__init__(*args, **others)
 
     def _create_default_callbacks(self) -> list[Any]:
         unused = self._unused
-        return [kept for kept in super()._create_default_callbacks() if type(kept).__name__ not in unused]
+        kept = [callback for callback in super()._create_default_callbacks() if type(callback).__name__ not in unused]
+        return [*kept, Termination()]
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Any:
-        if not self._dashboard:
+        if self._elastic is not None:
+            arguments["scaling_policy"] = FairScaling(self.scaling_config, *self._elastic)
+        elif not self._dashboard:
             arguments["scaling_policy"] = UnannouncedScaling(self.scaling_config)
         return super()._initialize_and_run_controller(**arguments)
 
@@ -45,3 +59,30 @@ class UnannouncedScaling(FixedScalingPolicy):  # type: ignore[misc]
 
     def _maybe_send_resource_request(self) -> None:
         """Announce nothing."""
+
+
+class FairScaling(UnannouncedScaling):
+    """As many workers as are this slot's share of what the cluster has, found out anew whenever they are to start.
+
+    Ray's own elastic policy takes all that there is, which other slots then wait for, and changes the number within one
+    run, whose workers would ask for its first trials again.
+    """
+
+    def __init__(self, scaling_config: Any, shape: TrialShape, slots: int) -> None:
+        """shape: of a trial; slots: how many of them share the cluster."""
+        super().__init__(scaling_config)
+        self._shape, self._slots = shape, slots
+
+    def make_decision_for_non_running_worker_group(self) -> ResizeDecision:
+        """Start so many workers."""
+        return ResizeDecision(self._shape.fair_size(staying(), self._slots), self._shape.resources)
+
+
+class Termination(WorkerCallback):  # type: ignore[misc]
+    """Lets a worker take SIGTERM as a notice. Ray calls it in the worker's main thread, where training is not."""
+
+    def after_init_train_context(self) -> None:
+        """Before training."""
+        from ambient_ray.training.notice import note_termination
+
+        note_termination()

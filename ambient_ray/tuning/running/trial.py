@@ -13,7 +13,7 @@ def drive_trial(config: dict[str, Any]) -> None:
     Args:
         config: what `StudySearcher.suggest` gives: number, arm, replica_of, settings, slot (a `TrialEnd`), and
             `kept` (checkpoints that the study knows of), and `shared`, the same for all trials (training: the study's
-            settings as a dict, data, judge, needed, uid, folder, patience).
+            settings as a dict, data, judge, needed, uid, folder, patience, and study, its name).
     """
     from ray import tune
 
@@ -22,6 +22,7 @@ def drive_trial(config: dict[str, Any]) -> None:
     job = {key: config[key] for key in ("number", "arm", "settings", "replica_of", "kept")}
     job |= {key: shared[key] for key in ("training", "data", "judge", "needed")}
     job |= {"patience": shared["patience"]} if "patience" in shared else {}
+    job["study"] = shared.get("study", "")
     job["folder"] = str(locate(shared["folder"]) / f"{config['number']:04d}-{shared['uid']}")
     try:
         for message in slot.run(job):

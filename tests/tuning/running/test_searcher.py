@@ -18,6 +18,9 @@ class Witness:
     def trial_started(self, trial, resumed):
         self.events.append(("started", trial.number, resumed))
 
+    def trial_told(self, trial, told):
+        self.events.append(("told", trial.number, dict(told)))
+
     def rung_scored(self, trial, rung):
         self.events.append(("rung", trial.number, rung.rung))
 
@@ -49,6 +52,16 @@ def test_a_rung_that_is_told_twice_counts_once(tmp_path):
     assert witness.events == [
         ("started", 0, False), ("rung", 0, 0), ("rung", 0, 1), ("ended", 0, "finished"),
     ]  # fmt: skip
+
+
+def test_what_workers_tell_besides_rungs_reaches_the_listeners(tmp_path):
+    witness = Witness()
+    _, tune = searcher(tmp_path, witness)
+    tune.suggest("a")
+    place = {"rank": 0, "host": "gpu1", "address": "10.0.0.7", "pid": 12, "gpus": [3]}
+    tune.on_trial_result("a", {"told": [{"place": place}], "training_iteration": 1})
+    tune.on_trial_result("a", {"rungs": [rung(0)], "told": [{"judged": {"rung": 0}}]})
+    assert witness.events[1:] == [("told", 0, {"place": place}), ("told", 0, {"judged": {"rung": 0}}), ("rung", 0, 0)]
 
 
 def test_a_driver_that_dies_without_a_word_is_a_failed_trial(tmp_path):

@@ -113,11 +113,14 @@ def changed(root: Path) -> str | None:
         return _changed_weights(root)
     try:
         recorded: dict[str, str] = json.loads((root / HASHES).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return f"{HASHES} cannot be read ({error})"
+    if not isinstance(recorded, dict):
+        return f"{HASHES} cannot be read (no names with their hashes)"
+    present = set(_files(root))  # no path of theirs is followed: it might lead out of the folder
     for name, digest in recorded.items():
-        if not (root / name).is_file():
-            return f"{name} is missing"
+        if name not in present:
+            return f"{name[:200]} is missing"
         if _sha256(root / name) != digest:
             return f"{name} was changed after the model was registered: its SHA-256 is not the recorded one"
     added = [name for name in _files(root) if name.startswith(("code_", "network/")) and name not in recorded]
@@ -126,7 +129,10 @@ def changed(root: Path) -> str | None:
 
 def _changed_weights(root: Path) -> str | None:
     """The same for models that were registered before hashes.json was: of these, the weights' hash is known."""
-    recorded = json.loads((root / "config.json").read_text(encoding="utf-8")).get("weights_sha256")
+    try:
+        recorded = json.loads((root / "config.json").read_text(encoding="utf-8")).get("weights_sha256")
+    except (OSError, ValueError, RecursionError, AttributeError) as error:
+        return f"config.json cannot be read ({error})"
     if recorded is None or _sha256(root / "model.safetensors") == recorded:
         return None
     return "model.safetensors was changed after the model was registered: its SHA-256 is not the recorded one"
