@@ -169,9 +169,8 @@ def _checkpoint_seconds(backbone: dict[str, Any], channels: int, resolution: int
     with tempfile.TemporaryDirectory(prefix="ambient-cost-") as folder:
         for turn in range(3):
             began = time.perf_counter()
-            where = save_checkpoint(
-                Path(folder) / f"c{turn}", state, (RungResult(0, 2, {}, {}, None, 1.0),), content_hash="", arrays={}
-            )
+            where = Path(folder) / f"c{turn}"
+            save_checkpoint(where, state, (RungResult(0, 2, {}, {}, None, 1.0),), content_hash="", arrays={})
             took = [*took, time.perf_counter() - began]
         size = sum(path.stat().st_size for path in where.rglob("*") if path.is_file())
     return float(np.median(took)) / size

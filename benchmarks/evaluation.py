@@ -165,6 +165,10 @@ class Keep:
         self.rungs.append(result)
         return True
 
+    def noted(self, text):
+        """Say it."""
+        print(text)
+
     def leaving(self):
         """Nobody has to leave."""
         return False

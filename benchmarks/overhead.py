@@ -45,6 +45,9 @@ class Clock:
     def trial_survived(self, trial, fault):
         pass
 
+    def trial_noted(self, trial, text):
+        print(f"trial {trial.number} {text}")
+
     def trial_ended(self, trial):
         self.ended[trial.number] = time.time()
 

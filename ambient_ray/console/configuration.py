@@ -14,6 +14,8 @@ from pydantic import (
     model_validator,
 )
 
+from ambient_ray.storage import Location, locate
+
 from .command import ConfigurationError, shortened
 
 
@@ -159,6 +161,9 @@ class Configuration(_Section):
 
     study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     output_dir: AbsolutePath
+    checkpoints: str | None = None
+    keep_checkpoints: Literal["front", "all"] = "front"
+    checkpoint_patience: float = Field(12.0, ge=0)
     storage: str | None = None
     seed: int = Field(ge=0)
     trials: int | None = Field(ge=1)
@@ -191,6 +196,21 @@ class Configuration(_Section):
             )
         return self
 
+    @field_validator("checkpoints")
+    @classmethod
+    def _some_place(cls, given: str | None) -> str | None:
+        place = locate(given) if given is not None else None  # raises of its own, without what a URL may hide
+        if isinstance(place, Path):
+            if not place.expanduser().is_absolute():
+                raise ValueError("must be a URL or an absolute path, as trials run in other folders and on other nodes")
+            return str(place.expanduser())
+        return given
+
+    @property
+    def checkpoint_folder(self) -> Location:
+        """Where this study's trials keep their checkpoints."""
+        return self.folder / "trials" if self.checkpoints is None else locate(self.checkpoints) / self.study
+
     @property
     def reference(self) -> Literal["heldout", "full", "train", "other"]:
         """What fidelity is measured against: `other` where evaluation.reference is the path of another set."""
@@ -199,7 +219,7 @@ class Configuration(_Section):
 
     @property
     def folder(self) -> Path:
-        """Where this study keeps its storage, checkpoints and report."""
+        """Where this study keeps its storage and report, and its checkpoints unless another place is given for them."""
         return self.output_dir / self.study
 
     @property

@@ -17,6 +17,8 @@ from .configuration import Configuration
 from .preparation import Prepared, bank_for, this_node
 
 _SECONDS = 2.0
+_PER_SAMPLE = 81  # bytes: nine numbers and nine tiles
+_AROUND = 40_000  # of a checkpoint: its description, and the headers of its files
 
 
 def print_estimate(prepared: Prepared) -> None:
@@ -45,7 +47,13 @@ def print_estimate(prepared: Prepared) -> None:
         packed = f", packed {prepared.pack} to a worker" if prepared.pack > 1 else ""
         say(f"trials at once: {at_once}{packed}")
     parameters = sum(p.numel() for p in state.model.parameters())
-    gigabytes = (trials + replicas) * len(settings.rungs) * _checkpoint_bytes(prepared, parameters) / 1e9
+    disk = Disk.of(
+        _checkpoint_bytes(prepared, parameters),
+        trials=trials + replicas,
+        rungs=len(settings.rungs),
+        at_once=at_once,
+        collected=config.keep_checkpoints == "front",
+    )
     step_ms = f"{1000 * step:.0f} ms on this {device.type}" + ", and less once it is compiled" * settings.compile
     say(f"network: {parameters:,} parameters; a step of {settings.batch_size} images takes {step_ms}")
     say(f"a trial that is never stopped takes {_duration(trial)}")
@@ -58,7 +66,10 @@ def print_estimate(prepared: Prepared) -> None:
     if replicas:
         say(f"confirmation: at most {replicas} replicas, {_duration(-(-replicas // at_once) * trial)}")
     most = "at most" if config.trials is not None else "of confirmation alone at most"
-    say(f"checkpoints: {most} {gigabytes:.2g} GB in {config.folder}")
+    say(
+        f"checkpoints: {most} {disk.peak / 1e9:.2g} GB while it runs, {disk.end / 1e9:.2g} GB in the end,"
+        f" in {config.checkpoint_folder}" + (" (keep_checkpoints=all)" if config.keep_checkpoints == "all" else "")
+    )
     say("dry_run=true: nothing was started")
 
 
@@ -92,10 +103,48 @@ def _sampling_seconds(prepared: Prepared, state: TrainState, device: torch.devic
     return (time.perf_counter() - began) * (2 * settings.sample_steps - 1) / (2 * steps - 1) * settings.samples / n
 
 
-def _checkpoint_bytes(prepared: Prepared, parameters: int) -> int:
-    """Average, weights and two moments in float32, and the samples."""
+@dataclasses.dataclass(frozen=True)
+class Bytes:
+    """Of one checkpoint's files: weights, what training goes on from, samples and description."""
+
+    model: int
+    train_state: int
+    rest: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Disk:
+    """What a study's checkpoints take at the most, in bytes: while it runs, and in the end.
+
+    The judge's stops, and rungs that another of their trial dominates, only make it less.
+    """
+
+    peak: int
+    end: int
+
+    @classmethod
+    def of(cls, one: Bytes, *, trials: int, rungs: int, at_once: int, collected: bool) -> "Disk":
+        """From the size of a checkpoint.
+
+        Args:
+            one: its size.
+            trials: replicas included.
+            rungs: of each.
+            at_once: trials that run at the same time, of which nothing is deleted yet.
+            collected: whether what nothing needs is deleted when a trial ends.
+        """
+        whole = one.model + one.train_state + one.rest
+        ended = whole + (rungs - 1) * (whole - one.train_state) if collected else rungs * whole
+        running = min(at_once, trials)
+        return cls(running * rungs * whole + (trials - running) * ended, trials * ended)
+
+
+def _checkpoint_bytes(prepared: Prepared, parameters: int) -> Bytes:
+    """Average; weights and two moments; all in float32. The samples with their features and what was found on each."""
     c, h, w = prepared.images.shape
-    return 16 * parameters + prepared.settings.samples * c * h * w
+    width = prepared.extractor(prepared.images.images[:2]).shape[-1]
+    sample = c * h * w + 2 * width + _PER_SAMPLE
+    return Bytes(4 * parameters, 12 * parameters, prepared.settings.samples * sample + _AROUND)
 
 
 def _wait(device: torch.device) -> None:

@@ -93,6 +93,9 @@ class Metrics:
         self._images[trial.number] = max(before, rung.images_seen)
         self._count("ambient_images_seen", max(0, rung.images_seen - before))
 
+    def trial_noted(self, trial: TrialRecord, text: str) -> None:
+        """Nothing to count."""
+
     def trial_survived(self, trial: TrialRecord, fault: Fault) -> None:
         """A trial survived a failure."""
         self._count("ambient_survived", cause=fault.cause)

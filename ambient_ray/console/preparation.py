@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from ambient_ray.data import ImageSet, Split, noise_bank
 from ambient_ray.data.subsets import read_list
+from ambient_ray.storage import Patience
 from ambient_ray.tracking import TrackingStore, check_tracking, resolve_store
 from ambient_ray.training import TrainSettings
 from ambient_ray.training.settings import NETWORK_SETTINGS
@@ -33,7 +34,7 @@ from .checks import (
     lock_study,
 )
 from .configuration import Configuration
-from .folders import check_writable
+from .folders import check_place, check_writable
 from .images import divide_images, other_reference, read_images
 
 #: Settings that the search sets itself, so that no space may.
@@ -131,6 +132,7 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
     points = load_points(config.enqueue, space, settings.to_dict()) if config.enqueue is not None else []
     store = resolve_store(config.tracking.uri, config.output_dir)
     check_writable(config.folder, "output_dir=")
+    check_place(config)
     lock = None if config.dry_run else lock_study(config.folder)
     images = read_images(config)
     subsets = divide_images(config, images)
@@ -150,7 +152,10 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
         seed=config.seed, prior_weight=config.prior.weight, transfer=_warm_start(config, space, objectives)
     )
     rule = Rule(config.confirm.rule, config.evaluation.tolerance, config.confirm.max_memorization)
-    study = Study(config.study, config.storage_url, objectives, proposer, delta=config.evaluation.delta)
+    patience = Patience(hours=config.checkpoint_patience)
+    study = Study(
+        config.study, config.storage_url, objectives, proposer, delta=config.evaluation.delta, patience=patience
+    )
     lease = None if config.dry_run else take_lease(study)
     try:
         study.claim(_identity(config, settings, space, images, other, extractor, objectives))

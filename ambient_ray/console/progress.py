@@ -117,6 +117,12 @@ class Progress:
             self._take(trial)
         self.say(f"trial {trial.number} · {trial.label}: {fault.sentence}")
 
+    def trial_noted(self, trial: TrialRecord, text: str) -> None:
+        """A trial waits for a disk or store, goes on, or got over something."""
+        with self._lock:
+            self._take(trial)
+        self.say(f"trial {trial.number} {text}")
+
     def trial_ended(self, trial: TrialRecord) -> None:
         """A trial has ended."""
         with self._lock:
@@ -196,7 +202,7 @@ class Progress:
                 table.add_row(
                     str(trial.number), trial.label, f"{len(trial.rungs)}/{len(self._rungs)}", f"{images:,}",
                     f"{loss:.3f}" if loss == loss and trial.state == "running" else "",
-                    self._scores(last) if last else "", trial.state,
+                    self._scores(last) if last else "", "waits" if trial.waits else trial.state,
                 )  # fmt: skip
             elapsed = f"{time.monotonic() - self._began:.0f} s"
             foot = f"{self._summary} · {elapsed} · {self._time_left()} · Ctrl-C keeps all finished work"

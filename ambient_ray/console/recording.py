@@ -9,7 +9,9 @@ from typing import Any
 from ambient_ray.redaction import without_secrets
 from ambient_ray.reporting.registered import Chosen, models_to_register
 from ambient_ray.reporting.verdict import Verdict, metrics
+from ambient_ray.storage import SAMPLES, locate
 from ambient_ray.tracking import DatasetFacts, FoundModel, RungScores, StudyRecorder
+from ambient_ray.tracking.checkpoint import CheckpointUnreadableError, local_checkpoint
 from ambient_ray.tuning.faults import Fault
 from ambient_ray.tuning.records import Landscape, RungRecord, TrialRecord
 
@@ -42,6 +44,10 @@ class Tracked:
 
     def trial_survived(self, trial: TrialRecord, fault: Fault) -> None:
         """Nothing: the study keeps it, and the trial's run goes on."""
+
+    def trial_noted(self, trial: TrialRecord, text: str) -> None:
+        """What a trial waits for, or got over."""
+        self._recorder.trial_noted(trial.number, text)
 
     def trial_ended(self, trial: TrialRecord) -> None:
         """A trial is finished, stopped or failed."""
@@ -145,7 +151,9 @@ def record_reproducibility(prepared: Prepared, recorder: StudyRecorder) -> None:
     front = land.front
     shown = [c for c in land.candidates if c in front or c.trial.arm == "ddpm"]
     names = {
-        f"{c.trial.label} · trial {c.trial.number} · {c.rung.images_seen:,}": Path(c.rung.checkpoint) for c in shown
+        f"{c.trial.label} · trial {c.trial.number} · {c.rung.images_seen:,}": folder
+        for c in shown
+        if (folder := _samples_of(c.rung)) is not None
     }
     pairs = reproducibility_of_pairs(names)
     if not pairs:
@@ -160,5 +168,14 @@ def record_reproducibility(prepared: Prepared, recorder: StudyRecorder) -> None:
 
 def _scores(rung: RungRecord) -> RungScores:
     return RungScores(
-        rung.rung, rung.images_seen, dict(rung.scores), dict(rung.facts), Path(rung.checkpoint), rung.seconds, rung.at
-    )
+        rung.rung, rung.images_seen, dict(rung.scores), dict(rung.facts), locate(rung.checkpoint), rung.seconds,
+        rung.at, rung.digest,
+    )  # fmt: skip
+
+
+def _samples_of(rung: RungRecord) -> Path | None:
+    """The checkpoint's samples on this machine; None where they cannot be had, which its rung's pictures told."""
+    try:
+        return local_checkpoint(locate(rung.checkpoint), (SAMPLES,), rung.digest)
+    except CheckpointUnreadableError:
+        return None

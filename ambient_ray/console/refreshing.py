@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ambient_ray.reporting.figures.study_figures import StudyView, draw_study, hypervolume_curve, samples_thumbnail
+from ambient_ray.storage import SAMPLES, locate
 from ambient_ray.tracking import StudyRecorder
-from ambient_ray.tracking.checkpoint import CheckpointUnreadableError, read_samples
+from ambient_ray.tracking.checkpoint import CheckpointUnreadableError, local_checkpoint, read_samples
 from ambient_ray.tuning.faults import Fault
 from ambient_ray.tuning.records import Candidate, RungRecord, TrialRecord
 
@@ -60,6 +61,9 @@ class LiveFigures:
     def trial_survived(self, trial: TrialRecord, fault: Fault) -> None:
         """Nothing to draw."""
 
+    def trial_noted(self, trial: TrialRecord, text: str) -> None:
+        """Nothing of it is in the pictures."""
+
     def trial_ended(self, trial: TrialRecord) -> None:
         """A trial's end may settle what bounds the hypervolume."""
         self._any_ended = True
@@ -93,14 +97,14 @@ class LiveFigures:
     def _thumbnail(self, candidate: Candidate) -> bytes | None:
         key = candidate.trial.number, candidate.rung.rung
         if key not in self._thumbnails:
-            self._thumbnails[key] = _samples(Path(candidate.rung.checkpoint))
+            self._thumbnails[key] = _samples(candidate.rung)
         return self._thumbnails[key]
 
 
-def _samples(checkpoint: Path) -> bytes | None:
+def _samples(rung: RungRecord) -> bytes | None:
     """A thumbnail of a checkpoint's samples; None where they are gone, or broken, which its rung's pictures tell."""
     try:
-        samples = read_samples(checkpoint)
+        samples = read_samples(local_checkpoint(locate(rung.checkpoint), (SAMPLES,), rung.digest))
     except CheckpointUnreadableError:
         return None
     return None if samples is None else samples_thumbnail(samples.images[:_SHOWN])

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -23,6 +23,7 @@ from ambient_ray.tuning.space import Space
 
 from .checks import augmentation
 from .closing import print_closing
+from .collecting import Collector
 from .configuration import Configuration
 from .estimate import print_estimate, replicas_planned
 from .exits import terminate_as_interrupt
@@ -33,6 +34,9 @@ from .progress import Beats, Progress
 from .recording import Tracked, record_conclusion, record_reproducibility, start_recording
 from .refreshing import LAST, LiveFigures
 from .retrain import command
+
+if TYPE_CHECKING:
+    from ambient_ray.tuning.running.searcher import Listener
 
 _SHORT = 500_000  # training images; the shortest preset for larger images has twice as many
 
@@ -119,9 +123,10 @@ def _search(prepared: Prepared, recorder: StudyRecorder, operations: Operations)
     config, console = prepared.config, terminal()
     publish_subset(config, prepared.images, prepared.subsets)
     finished, registration = False, None
+    collector = Collector(prepared.objectives, recorder.afterwards) if config.keep_checkpoints == "front" else None
     try:
         figures = LiveFigures(recorder, lambda: _view(prepared))
-        finished = _run_trials(prepared, recorder, figures, operations, console)
+        finished = _run_trials(prepared, recorder, figures, operations, console, collector)
         if prepared.lease is not None and prepared.lease.lost:
             raise StudyTakenError(prepared.lease.lost)
         operations.phase("records the answer")
@@ -135,6 +140,8 @@ def _search(prepared: Prepared, recorder: StudyRecorder, operations: Operations)
     finally:
         for problem in recorder.close(state="finished" if finished else "killed"):
             console.print(redacted(f"MLflow: {problem}"), style="yellow", soft_wrap=True, highlight=False, markup=False)
+        for line in _collected_lines(collector):
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
     print_closing(
         console, land, prepared.objectives, verdict,
         tolerance=config.evaluation.tolerance, delta=config.evaluation.delta,
@@ -163,8 +170,28 @@ def _view(prepared: Prepared) -> StudyView:
     )
 
 
+def _collected_lines(collector: Collector | None) -> list[str]:
+    """What was deleted of the checkpoints, and what could not be."""
+    if collector is None:
+        return []
+    done = collector.close()
+    lines = [f"checkpoints: {problem}" for problem in done.problems]
+    if done.files:
+        size = f"{done.bytes / 1e9:.2g} GB" if done.bytes >= 1e8 else f"{done.bytes / 1e6:.2g} MB"
+        lines.append(
+            f"checkpoints: {done.files} files of {done.checkpoints} that nothing needs were deleted, {size}"
+            " (keep_checkpoints=all keeps them)"
+        )
+    return lines
+
+
 def _run_trials(
-    prepared: Prepared, recorder: StudyRecorder, figures: LiveFigures, operations: Operations, console: Console
+    prepared: Prepared,
+    recorder: StudyRecorder,
+    figures: LiveFigures,
+    operations: Operations,
+    console: Console,
+    collector: Collector | None,
 ) -> bool:
     """Search until the budget is spent, then confirm; False after Ctrl-C or SIGTERM."""
     import ray
@@ -178,6 +205,7 @@ def _run_trials(
 
     try:
         recorder.tell_state(say)
+        study.tell_waits(say)
         with progress:
             say("starting Ray")
             operations.phase("starts Ray")
@@ -186,10 +214,15 @@ def _run_trials(
                 say(warning)
             terminate_as_interrupt()
             operations.ray_runs()
-            plan, listeners = _plan(prepared), (Tracked(recorder), figures, operations, progress)
+            plan = _plan(prepared)
+            listeners: list[Listener] = [Tracked(recorder), figures, operations, progress]
+            listeners += [collector] if collector is not None else []  # behind what records: deleted when that is done
             slots, at_once = plan.slots(), trials_ahead(study, plan, say)[1]
             slots.grow(at_once)  # their processes start while the rest is made ready
             start_recording(prepared, recorder)
+            if collector is not None:  # an earlier life may have died before it came to this
+                for trial in (t for t in study.trials() if t.ended):
+                    collector.trial_ended(trial)
             real = len(prepared.subsets.train) + len(prepared.subsets.heldout)
             progress.say(f"{prepared.extractor.name} features of {real:,} real images")
             shared = _shared(prepared, progress.say)
@@ -271,7 +304,8 @@ def _plan(prepared: Prepared) -> SearchPlan:
         rungs=tuple(config.trial.rungs),
         policy=prepared.policy,
         shape=prepared.shape,
-        folder=str(config.folder / "trials"),
+        folder=str(config.checkpoint_folder),
+        patience=config.checkpoint_patience,
         max_concurrent=config.trial.max_concurrent,
         max_failures=config.trial.max_failures,
         imports=network_imports(prepared.settings.backbone),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ambient_ray.data.readers.arrays import HEADER_DAMAGE
-from ambient_ray.data.readers.zipped import DAMAGE
 from ambient_ray.errors import UserError
+from ambient_ray.storage import DamagedCheckpointError, Location, Patience, StorageGivenUpError, fetch, patiently
+from ambient_ray.storage.arrays import read_arrays
 
 if TYPE_CHECKING:
     from ambient_ray.evaluation import PartialCopies
@@ -24,6 +24,22 @@ SAMPLER = {"steps": 18, "sigma_min": 0.002, "sigma_max": 80.0, "rho": 7.0}
 
 class CheckpointUnreadableError(UserError):
     """A checkpoint folder lacks a file or a key."""
+
+
+_PATIENCE = Patience(hours=2 / 60, longest=10.0)  # for what is only drawn, or registered by the same command again
+
+
+def local_checkpoint(where: Location, names: Collection[str], digest: str = "") -> Path:
+    """A folder of this machine with these files of a checkpoint; a store that is away is waited for, for two minutes.
+
+    digest: SHA-256 of its description, in hex, where whoever asks knows it. CheckpointUnreadableError with the reason.
+    """
+    if isinstance(where, Path) and not where.is_dir():
+        raise CheckpointUnreadableError(f"{where} is gone")
+    try:
+        return patiently(lambda: fetch(where, names, digest=digest), where, patience=_PATIENCE)
+    except (DamagedCheckpointError, StorageGivenUpError) as error:
+        raise CheckpointUnreadableError(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -99,9 +115,8 @@ def read_samples(folder: Path) -> ScoredSamples | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {key: np.asarray(stored[key]) for key in stored.files}
-    except (*DAMAGE, *HEADER_DAMAGE, OSError) as error:
+        arrays = read_arrays(path)
+    except (OSError, DamagedCheckpointError) as error:
         raise CheckpointUnreadableError(f"{path} cannot be read: {error!s:.200}") from error
     images = arrays.get("samples")
     if images is None or images.dtype != np.uint8 or images.ndim != 4:

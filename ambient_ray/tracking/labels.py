@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-STUDY, KIND, TRIAL, ARM, STATE, REASON, REPLICA_OF = (
-    f"ambient_ray.{key}" for key in ("study", "kind", "trial", "arm", "state", "reason", "replica_of")
+STUDY, KIND, TRIAL, ARM, STATE, REASON, REPLICA_OF, NOTES = (
+    f"ambient_ray.{key}" for key in ("study", "kind", "trial", "arm", "state", "reason", "replica_of", "notes")
 )
 # Of the study's run: the names of its two scores, and of the parameters that it varies, as JSON.
 OBJECTIVES, SEARCHED = "ambient_ray.objectives", "ambient_ray.searched"

@@ -8,18 +8,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .checkpoint import Checkpoint, CheckpointMismatchError, DamagedCheckpointError, read_checkpoint
+    from ambient_ray.storage import DamagedCheckpointError
+
+    from .checkpoint import Checkpoint, CheckpointMismatchError, read_checkpoint
     from .loop import PackedTrial, run_packed, run_trial
     from .scoring import Scored, Scorer, study_scorer
     from .settings import TrainSettings, TrainSettingsError
     from .trial import Fact, Outcome, Reporter, RungResult, TrainingData, TrialInputError, World
 
 _MODULES = {
-    "checkpoint": ("Checkpoint", "CheckpointMismatchError", "DamagedCheckpointError", "read_checkpoint"),
-    "loop": ("PackedTrial", "run_packed", "run_trial"),
-    "scoring": ("Scored", "Scorer", "study_scorer"),
-    "settings": ("TrainSettings", "TrainSettingsError"),
-    "trial": ("Fact", "Outcome", "Reporter", "RungResult", "TrainingData", "TrialInputError", "World"),
+    "ambient_ray.storage": ("DamagedCheckpointError",),
+    ".checkpoint": ("Checkpoint", "CheckpointMismatchError", "read_checkpoint"),
+    ".loop": ("PackedTrial", "run_packed", "run_trial"),
+    ".scoring": ("Scored", "Scorer", "study_scorer"),
+    ".settings": ("TrainSettings", "TrainSettingsError"),
+    ".trial": ("Fact", "Outcome", "Reporter", "RungResult", "TrainingData", "TrialInputError", "World"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -49,4 +52,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    return getattr(importlib.import_module(_HOME[name], __name__), name)

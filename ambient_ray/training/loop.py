@@ -5,22 +5,31 @@ Alone (`run_trial`), or with others of the same network in one process (`run_pac
 
 from __future__ import annotations
 
-import shutil
+import dataclasses
+import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ambient_ray.storage import (
+    DamagedCheckpointError,
+    Location,
+    Patience,
+    StorageGivenUpError,
+    discard,
+    patiently,
+    trouble,
+)
+
 from .agreement import Departure, differing, gathered
 from .checkpoint import (
     CheckpointMismatchError,
-    DamagedCheckpointError,
     Pause,
     check_continues,
     read_checkpoint,
@@ -50,6 +59,7 @@ from .trial import Outcome, Reporter, RungResult, TrainingData, TrialInputError,
 CHECK_EVERY = 100
 PROGRESS_SECONDS = 2.0
 
+Kept = TypeVar("Kept")
 Step = tuple[Tensor, Tensor]  # loss and gradient norm, as `TrainState.step` gives them
 Life = Generator[None, Step, Outcome]
 
@@ -60,25 +70,28 @@ def run_trial(
     world: World,
     reporter: Reporter,
     *,
-    workdir: Path,
-    resume: Path | None = None,
+    workdir: Location,
+    resume: Location | None = None,
     score: Scorer | None = None,
+    patience: Patience = Patience(),  # noqa: B008  # frozen
 ) -> Outcome:
     """Train a model through the settings' rungs, as one of world.size ranks that all call this.
 
-    workdir: where rank 0 keeps a checkpoint folder a rung, `rung-00-000016000` and so on; where
-    the workers have to leave between rungs, also `pause-000012800`, until the next rung's stands.
-    resume: a checkpoint folder to continue from, readable by every rank; bit for bit what an uninterrupted
+    workdir: where rank 0 keeps a checkpoint a rung, `rung-00-000016000` and so on; where the workers have to leave
+    between rungs, also `pause-000012800`, until the next rung's stands.
+    resume: a checkpoint to continue from, readable by every rank; bit for bit what an uninterrupted
     run does on one CPU. Its rung is reported once more (resumed=True), in case the answer was never heard.
     score: what a rung measures, by default `study_scorer`; given on all ranks or on none, called on rank 0.
+    patience: how long a disk that is full, or a store that is away, is waited for; the reporter is told.
 
-    Returns Outcome: `finished`, `stopped` by the reporter, `failed` when training diverged or ranks came apart, or
-    `paused` when the reporter said, on any rank, that it has to leave: then the newest checkpoint has all so far.
+    Returns Outcome: `finished`, `stopped` by the reporter, `failed` when training diverged, ranks came apart or a
+    checkpoint could not be kept, or `paused` when the reporter said, on any rank, that it has to leave: then the newest
+    checkpoint has all so far.
     Raises TrialInputError, DamagedCheckpointError or CheckpointMismatchError before the first step.
     """
     with _own_rng(world):
         with PULSE.unseen():
-            trial = _Trial(settings, data, world, reporter, workdir, score)
+            trial = _Trial(settings, data, world, reporter, workdir, score, patience)
         life = trial.life(resume)
         try:
             with PULSE.unseen():  # reads a checkpoint, and compiles
@@ -97,12 +110,17 @@ class PackedTrial(NamedTuple):
 
     settings: TrainSettings
     reporter: Reporter
-    workdir: Path
-    resume: Path | None = None
+    workdir: Location
+    resume: Location | None = None
 
 
 def run_packed(
-    trials: Sequence[PackedTrial], data: TrainingData, world: World, *, score: Scorer | None = None
+    trials: Sequence[PackedTrial],
+    data: TrainingData,
+    world: World,
+    *,
+    score: Scorer | None = None,
+    patience: Patience = Patience(),  # noqa: B008  # frozen
 ) -> list[Outcome]:
     """Train several models of one network in this process, each as `run_trial` would: the outcomes, in order.
 
@@ -123,7 +141,7 @@ def run_packed(
         outcomes: dict[int, Outcome] = {}
         for number, (settings, reporter, workdir, resume) in enumerate(trials):
             with PULSE.unseen():
-                trial = _Trial(settings, data, world, reporter, workdir, score)
+                trial = _Trial(settings, data, world, reporter, workdir, score, patience)
             life = trial.life(resume)
             try:
                 with PULSE.unseen():
@@ -160,8 +178,9 @@ class _Trial:
         data: TrainingData,
         world: World,
         reporter: Reporter,
-        workdir: Path,
+        workdir: Location,
         score: Scorer | None,
+        patience: Patience,
     ) -> None:
         data = own_subset(settings, data, scored=score is None and world.rank == 0, device=world.device)
         self.settings, self.data, self.world, self.reporter, self.workdir = (
@@ -174,6 +193,7 @@ class _Trial:
         self.state = TrainState(settings, data, world)
         self.at_once = samples_at_once(settings, self.state.ema.model, data.train, world.device)
         self.score: Scorer | StudyScorer | None = score
+        self.patience = patience
         self.features: Features | None = None  # with several ranks, each computes those of its own samples
         if score is None and world.rank == 0:
             self.score = study_scorer(settings, data, self.state.sigma_data, world.device, self.at_once)
@@ -183,7 +203,7 @@ class _Trial:
         self.history: list[RungResult] = []
         self.seconds = 0.0  # since the last rung, in a run that was paused
 
-    def life(self, resume: Path | None) -> Life:
+    def life(self, resume: Location | None) -> Life:
         """The whole trial, in the hands of whoever makes its steps: yields for a step, and returns the outcome."""
         if apart := differing(self.state.read, self.world):
             return self.outcome("failed", f"{apart}: a node's files or memory are not sound")
@@ -205,6 +225,8 @@ class _Trial:
                 return self.outcome("failed", problem, "diverged")
             with PULSE.unseen():
                 result = self.finish_rung(rung, trained, samples, began, seconds)
+            if result.problem and self.world.size == 1:  # else the reporter, which tells every rank
+                return self.outcome("failed", result.problem, "storage")
             if not self.reporter.rung(result):
                 return self.outcome("stopped", f"stopped at rung {rung}, image {self.state.images_seen}")
             self.seconds = 0.0
@@ -215,9 +237,9 @@ class _Trial:
         problem = differing(self.state.held, self.world)
         return f"{problem} at image {self.state.images_seen}: they are not trained as one" if problem else ""
 
-    def take_up(self, resume: Path) -> bool:
+    def take_up(self, resume: Location) -> bool:
         """Continue from a checkpoint: whether its rung's answer is to go on."""
-        checkpoint = read_checkpoint(resume)
+        checkpoint = self.patiently(lambda: read_checkpoint(resume), resume)
         check_continues(checkpoint, self.settings, self.data.train.content_hash)
         restore(self.state, checkpoint)
         self.history = list(checkpoint.history)
@@ -234,13 +256,17 @@ class _Trial:
         sums = self.meter.sums(self.world.size)
         if self.world.rank != 0 or self.state.images_seen == self.begin(rung):
             return
-        save_checkpoint(
-            self.workdir / pause_name(self.state.images_seen),
-            self.state,
-            tuple(self.history),
-            content_hash=self.data.train.content_hash,
-            pause=Pause(sums, seconds),
-        )
+        place = self.workdir / pause_name(self.state.images_seen)
+        try:
+            save_checkpoint(
+                place,
+                self.state,
+                tuple(self.history),
+                content_hash=self.data.train.content_hash,
+                pause=Pause(sums, seconds),
+            )
+        except OSError as error:  # there is no time to wait, and the last rung stands
+            self.reporter.noted(f"could not keep what it was trained since its last rung: {trouble(error, place)}")
 
     def begin(self, rung: int) -> int:
         """Images seen where training for a rung begins."""
@@ -284,20 +310,31 @@ class _Trial:
         scored = self.score(state.ema.model, drawn, *given)
         images = state.images_seen - self.begin(rung)
         speed = {"loss": trained.loss, "grad_norm": trained.grad_norm, "images_per_second": images / seconds}
-        folder = self.workdir / checkpoint_name(rung, state.images_seen)
+        place = self.workdir / checkpoint_name(rung, state.images_seen)
         scores = dict(scored.scores) | speed
-        result = RungResult(rung, state.images_seen, scores, scored.facts, folder, time.monotonic() - began)
-        self.history.append(result)
-        save_checkpoint(
-            folder,
-            state,
-            tuple(self.history),
-            content_hash=self.data.train.content_hash,
-            arrays=self.arrays(scored, drawn),
+        result = RungResult(rung, state.images_seen, scores, scored.facts, place, time.monotonic() - began)
+        arrays, history = self.arrays(scored, drawn), (*self.history, result)
+        try:
+            digest = self.patiently(
+                lambda: save_checkpoint(
+                    place, state, history, content_hash=self.data.train.content_hash, arrays=arrays
+                ),
+                place,
+            )
+            self.patiently(lambda: discard(self.workdir, "pause-"), self.workdir)  # this rung has all that they have
+        except StorageGivenUpError as error:
+            return dataclasses.replace(result, checkpoint=None, problem=str(error))
+        self.history.append(dataclasses.replace(result, digest=digest))
+        return self.history[-1]
+
+    def patiently(self, action: Callable[[], Kept], place: Location) -> Kept:
+        """Do what a full disk or a store may refuse for a while; the reporter hears of it, and that the trial lives."""
+        reporter, seen = self.reporter, self.state.images_seen
+        if self.world.rank != 0:
+            return patiently(action, place, patience=self.patience)
+        return patiently(
+            action, place, patience=self.patience, say=reporter.noted, alive=lambda: reporter.progress(seen, math.nan)
         )
-        for paused in self.workdir.glob("pause-*"):  # this rung has all that they have
-            shutil.rmtree(paused)
-        return result
 
     def arrays(self, scored: Scored, samples: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
         labels = sample_labels(self.settings, self.data.train)

@@ -19,7 +19,6 @@ from ambient_ray.logs import about, stamp_records
 from .notice import TERMINATION, Notice, watch
 
 if TYPE_CHECKING:
-    from .checkpoint import Checkpoint
     from .trial import RungResult, World
 
 _log = logging.getLogger(__name__)
@@ -57,7 +56,15 @@ class Slot(Protocol):
 
 
 class UnjudgeableError(Exception):
-    """A score that the search needs is missing or not finite: the trial has failed, with this reason."""
+    """A rung that the search cannot use: the trial has failed, with this reason.
+
+    Attributes:
+        cause: unjudgeable (a score that is needed is missing or not finite), or storage (its checkpoint is not kept).
+    """
+
+    def __init__(self, reason: str, cause: str = "unjudgeable") -> None:
+        super().__init__(reason)
+        self.cause = cause
 
 
 class RayReporter:
@@ -66,7 +73,7 @@ class RayReporter:
     Args:
         job: what is trained: number, arm (ddpm, rival, ambient or replica; the judge protects some by it), replica_of,
             judge (its actor handle), needed (names of the scores without which a rung cannot be judged), folder (where
-            the trial's checkpoints are).
+            the trial's checkpoints are, a path or URL).
         world: this worker's place.
         slot: who is told.
         notice: given when this worker is to leave.
@@ -88,25 +95,32 @@ class RayReporter:
         """Report, ask, and follow: True to go on.
 
         Raises:
-            UnjudgeableError: on every rank, when a needed score is missing or not finite.
+            UnjudgeableError: on every rank, when a needed score is missing or not finite, or its checkpoint could
+                not be kept.
         """
-        answer: tuple[bool, str] | None = None
+        answer: tuple[bool, str, str] | None = None
         if self._world.rank == 0:
             wanted, problem = self._report(result, resumed)
-            answer = self._ask(result, self.earlier if resumed else ()) if wanted else (False, problem)
+            goes_on, problem = self._ask(result, self.earlier if resumed else ()) if wanted else (False, problem)
+            answer = goes_on, problem, "storage" if result.problem else "unjudgeable"
         if self._world.size > 1:
             from ray.train.collective import broadcast_from_rank_zero
 
             answer = broadcast_from_rank_zero(answer)
         assert answer is not None  # rank 0's, on every rank
-        goes_on, problem = answer
+        goes_on, problem, cause = answer
         if problem:
-            raise UnjudgeableError(problem)
+            raise UnjudgeableError(problem, cause)
         return bool(goes_on)
 
     def leaving(self) -> bool:
         """Whether this worker was told to leave."""
         return self._notice.given()
+
+    def noted(self, text: str) -> None:
+        """Pass on something worth a line to whoever watches the search."""
+        _log.warning("trial %s %s", self._number, text)
+        self.tell({"note": text})
 
     def tell(self, message: Mapping[str, Any]) -> bool:
         """Tell the slot something of this trial; False when nobody wants the trial any more."""
@@ -114,6 +128,8 @@ class RayReporter:
 
     def _report(self, result: RungResult, resumed: bool) -> tuple[bool, str]:
         """Rank 0: hand the rung over; whether it is wanted, and why it cannot be judged, being then no candidate."""
+        if result.problem:
+            return False, result.problem
         bad = [name for name in self._needed if not math.isfinite(result.scores.get(name, math.nan))]
         if bad:
             return False, f"{bad[0]} is missing or not finite at rung {result.rung}, image {result.images_seen}"
@@ -141,10 +157,13 @@ class RayReporter:
             return False, str(getattr(error, "cause", error))
 
     def _record(self, result: RungResult) -> dict[str, Any]:
+        from ambient_ray.storage import locate
+
         from .trial import checkpoint_name
 
-        name = checkpoint_name(result.rung, result.images_seen)
-        return {**result.to_dict(), "checkpoint": f"{self._folder}/{name}"}
+        # A rung of before the checkpoint that the trial was taken up from is beside that.
+        place = result.checkpoint or locate(self._folder) / checkpoint_name(result.rung, result.images_seen)
+        return {**result.to_dict(), "checkpoint": str(place), "digest": result.digest}
 
 
 def serve(config: Mapping[str, Any]) -> None:
@@ -238,41 +257,49 @@ def run_jobs(jobs: Sequence[Mapping[str, Any]], data: Any, world: World, slot: S
 
     Args:
         jobs: of each: number, arm, replica_of, training (the study's `TrainSettings` as a dict), settings (the trial's
-            own over them), folder (where its checkpoints are), judge, needed. Several are trained as one batched
-            network (`run_packed`).
+            own over them), folder (where its checkpoints are, a path or URL), kept (those that the study knows of,
+            which may lie elsewhere), patience (hours to wait for that place), judge, needed. Several are trained as one
+            batched network (`run_packed`).
         data: `TrainingData`.
         world: this worker's place.
         slot: who is told of rungs.
     """
+    from ambient_ray.storage import Patience, StorageGivenUpError, locate
+
     from .checkpoint import CheckpointMismatchError
     from .loop import PackedTrial, run_packed, run_trial
+    from .newest import same_checkpoint
     from .settings import TrainSettings
 
+    patience = Patience(hours=float(jobs[0].get("patience", Patience.hours)))
     trials, reporters = [], []
-    for job in jobs:
-        if world.rank == 0:
-            job["judge"].beat.remote(job["number"], 0, math.nan)
-        settings = TrainSettings.from_dict(job["training"]).overlaid(job["settings"])
-        reporter, folder = RayReporter(job, world, slot), Path(job["folder"])
-        kept = newest_checkpoint(folder) if world.rank == 0 else None
-        if kept is not None:
-            reporter.earlier = kept.history[:-1]  # the last one is reported again by the loop
-        reporters.append(reporter)
-        trials.append(
-            PackedTrial(settings, reporter, folder, chosen_by_first(None if kept is None else kept.folder, world))
-        )
     try:
+        for job in jobs:
+            if world.rank == 0:
+                job["judge"].beat.remote(job["number"], 0, math.nan)
+            settings = TrainSettings.from_dict(job["training"]).overlaid(job["settings"])
+            reporter, folder = RayReporter(job, world, slot), locate(job["folder"])
+            known = [locate(place) for place in job.get("kept", ())]
+            resume, reporter.earlier = same_checkpoint(folder, known, world, reporter, patience)
+            reporters.append(reporter)
+            trials.append(PackedTrial(settings, reporter, folder, resume))
         if len(trials) == 1:
             settings, _, folder, resume = trials[0]
-            outcomes = [run_trial(settings, data, world, reporters[0], workdir=folder, resume=resume)]
+            outcomes = [
+                run_trial(settings, data, world, reporters[0], workdir=folder, resume=resume, patience=patience)
+            ]
         else:
             alone = [
                 trial._replace(reporter=InPack(reporter)) for trial, reporter in zip(trials, reporters, strict=True)
             ]
-            outcomes = run_packed(alone, data, world)
+            outcomes = run_packed(alone, data, world, patience=patience)
     except (UnjudgeableError, CheckpointMismatchError) as error:
-        cause = "unjudgeable" if isinstance(error, UnjudgeableError) else "storage"
+        cause = error.cause if isinstance(error, UnjudgeableError) else "storage"
         return [{"state": "failed", "reason": str(error), "cause": cause}]
+    except StorageGivenUpError as error:
+        if world.size > 1:
+            raise  # the other ranks wait for this one: all are started anew
+        return [{"state": "failed", "reason": str(error), "cause": "storage"} for _ in jobs]
     return [{"state": o.state, "reason": o.reason if o.state != "finished" else "", "cause": o.cause} for o in outcomes]
 
 
@@ -294,36 +321,16 @@ class InPack:
         """See `RayReporter.leaving`."""
         return self._reporter.leaving()
 
+    def noted(self, text: str) -> None:
+        """See `RayReporter.noted`."""
+        self._reporter.noted(text)
+
     def rung(self, result: RungResult, *, resumed: bool = False) -> bool:
         """See `RayReporter.rung`; False where that raises."""
         try:
             goes_on, end = self._reporter.rung(result, resumed=resumed), {"state": "stopped", "reason": ""}
         except UnjudgeableError as error:
-            goes_on, end = False, {"state": "failed", "reason": str(error), "cause": "unjudgeable"}
+            goes_on, end = False, {"state": "failed", "reason": str(error), "cause": error.cause}
         if not goes_on:
             self._reporter.tell(end)
         return goes_on
-
-
-def chosen_by_first(folder: Path | None, world: World) -> Path | None:
-    """Rank 0's choice of a checkpoint, on every rank: a shared folder may not show all nodes the newest at once."""
-    if world.size == 1:
-        return folder
-    from ray.train.collective import broadcast_from_rank_zero
-
-    chosen: Path | None = broadcast_from_rank_zero(folder)
-    return chosen
-
-
-def newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The furthest whole checkpoint among a trial's; one that is damaged is passed over for the one before it."""
-    from .checkpoint import DamagedCheckpointError, read_checkpoint
-    from .trial import progress_of
-
-    found = [(progress, path) for path in folder.glob("*-*") if (progress := progress_of(path.name)) is not None]
-    for _, path in sorted(found, reverse=True):
-        try:
-            return read_checkpoint(path)
-        except DamagedCheckpointError as error:
-            _log.warning("passed over: %s", error)
-    return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 
 from ambient_ray.data import ImageSet
 from ambient_ray.errors import UserError
+from ambient_ray.storage import Location
 
 Fact = str | int | float
 
@@ -76,9 +76,10 @@ class RungResult:
     """A scored checkpoint.
 
     rung: index into the settings' rungs; images_seen: by all workers; scores: flat numbers by name; facts:
-    how they were taken; checkpoint: the complete folder (None on ranks other than 0); seconds: training and
-    scoring since the last rung. scored_at: this process's monotonic seconds when it was scored, after which its
-    checkpoint is kept.
+    how they were taken; checkpoint: where the complete one is (None on ranks other than 0); seconds: training and
+    scoring since the last rung; digest: SHA-256 of the checkpoint's description, in hex, "" where it is not known;
+    problem: why the checkpoint could not be kept, with which the trial has failed; scored_at: this process's monotonic
+    seconds when it was scored, after which its checkpoint is kept.
     """
 
     scored_at: float = field(default_factory=time.monotonic, kw_only=True, compare=False, repr=False)
@@ -86,11 +87,13 @@ class RungResult:
     images_seen: int
     scores: Mapping[str, float]
     facts: Mapping[str, Fact]
-    checkpoint: Path | None
+    checkpoint: Location | None
     seconds: float
+    digest: str = ""
+    problem: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values, without the folder, whose place may change."""
+        """As plain JSON values, without the checkpoint, whose place may change."""
         return {
             "rung": self.rung,
             "images_seen": self.images_seen,
@@ -100,7 +103,7 @@ class RungResult:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], checkpoint: Path | None = None) -> RungResult:
+    def from_dict(cls, values: Mapping[str, Any], checkpoint: Location | None = None, digest: str = "") -> RungResult:
         """The inverse of `to_dict`."""
         return cls(
             rung=int(values["rung"]),
@@ -109,6 +112,7 @@ class RungResult:
             facts=dict(values["facts"]),
             checkpoint=checkpoint,
             seconds=float(values["seconds"]),
+            digest=digest,
         )
 
 
@@ -147,5 +151,12 @@ class Reporter(Protocol):
         """Between steps, on every rank: whether this process was told that it will be ended soon.
 
         Must not block. It is enough that one rank says so: all of them write a checkpoint and return, `paused`.
+        """
+        ...
+
+    def noted(self, text: str) -> None:
+        """On rank 0, something worth a line, as a clause without the trial's name: what it waits for, or goes on with.
+
+        Nothing is called while nothing goes wrong.
         """
         ...

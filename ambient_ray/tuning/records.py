@@ -36,10 +36,11 @@ class RungRecord:
         images_seen: training length so far, in images.
         scores: name -> value, with `<name>_low` and `<name>_high` for 95 % intervals.
         facts: what the scores depend on (extractor, weight hash, N, reference, seeds, ...).
-        checkpoint: the folder of the rung's checkpoint.
+        checkpoint: the path or URL of the rung's checkpoint.
         seconds: wall time of the rung, training and scoring.
         at: when the search heard of it, in seconds since 1970; 0 where nobody noted it.
         turn: its place in the study's history (`TrialRecord.begun`).
+        digest: SHA-256 of the checkpoint's description as its trial wrote it; "" where it is not known.
     """
 
     rung: int
@@ -50,6 +51,7 @@ class RungRecord:
     seconds: float = 0.0
     at: float = 0.0
     turn: int = 0
+    digest: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
@@ -78,6 +80,7 @@ class TrialRecord:
         over: the place of its end, likewise.
         cause: why it has failed, one of `faults.CAUSES`; "" for trials that have not, and in older studies.
         faults: failures that it survived, in order.
+        notes: what went wrong and was got over, in order: what it waited for, which checkpoint was damaged.
     """
 
     number: int
@@ -94,6 +97,13 @@ class TrialRecord:
     over: int = 0
     cause: str = ""
     faults: tuple[Fault, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def waits(self) -> str:
+        """What it waits for at the moment, as its last note says; "" while it does not."""
+        last = self.notes[-1] if self.notes and not self.ended else ""
+        return last if last.startswith("waits") else ""
 
     @property
     def ended(self) -> bool:

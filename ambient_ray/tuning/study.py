@@ -3,7 +3,7 @@
 import json
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -13,9 +13,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from ambient_ray.errors import UserError
 from ambient_ray.redaction import redacted
+from ambient_ray.storage import Patience
 
 from .faults import Fault
 from .history import turns
+from .journal import Journal
 from .lease import Board, FileBoard
 from .proposer import Proposal, Proposer
 from .records import (
@@ -32,6 +34,7 @@ from .space import Space
 
 _RUNG = "rung:"
 _FAULT = "fault:"
+_NOTES = 50  # kept of a trial, the last ones
 
 
 class StudySettingsChangedError(UserError):
@@ -70,6 +73,7 @@ class Study:
         objectives: the names of the two scores that are minimised.
         proposer: chooses configurations; only `ask` needs it. Default: independent random draws.
         delta: fidelity worse than (1 + delta) times DDPM's best is of no use (`reference`).
+        patience: how long a journal waits for a disk that is full.
 
     Raises:
         StudyStorageError: the storage cannot be opened.
@@ -83,11 +87,12 @@ class Study:
         proposer: Proposes | None = None,
         *,
         delta: float = 1.0,
+        patience: Patience = Patience(),  # noqa: B008  # frozen
     ) -> None:
         self.name, self.storage_url, self.objectives, self.delta = name, storage, objectives, delta
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
-            self._storage = _storage(storage)
+            self._storage, self._journal = _storage(storage, patience)
             self._study = optuna.create_study(
                 study_name=name,
                 storage=self._storage,
@@ -151,6 +156,11 @@ class Study:
         if self.storage_url.startswith("journal:"):
             return FileBoard(Path(f"{self.storage_url.removeprefix('journal:')}.lease"))
         return _StudyBoard(self._storage, self._study._study_id)
+
+    def tell_waits(self, say: Callable[[str], None]) -> None:
+        """Say from now on to `say` when the journal waits for a full disk, and when it goes on."""
+        if self._journal is not None:
+            self._journal.say = say
 
     def _remember(self, key: str, value: Any) -> None:
         self._study.set_user_attr(key, value)
@@ -267,6 +277,15 @@ class Study:
         self._records[number] = replace(self._records[number], faults=(*faults, fault))
         return True
 
+    def note(self, number: int, text: str) -> None:
+        """Remember what a running trial waits for or got over, as a clause without its name; the last 50 are kept."""
+        trial = self._records[number]
+        if trial.ended:
+            return
+        notes = (*trial.notes, text)[-_NOTES:]
+        self._storage.set_trial_user_attr(self._ids[number], "notes", list(notes))
+        self._records[number] = replace(trial, notes=notes)
+
     def finish(self, number: int, state: State, reason: str = "", *, rungs_left: float = 0.0, cause: str = "") -> None:
         """End a trial. In the storage it stands with its best rung (`best_rung`).
 
@@ -355,6 +374,7 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
         source=attrs.get("source", "baseline" if "baseline" in attrs else "sampler"),
         spared=attrs.get("spared", 0.0),
         noted=attrs.get("sampler", {}),
+        notes=tuple(attrs.get("notes", ())),
         cause=attrs.get("cause", ""),
         faults=tuple(Fault(**attrs[key]) for key in sorted(attrs) if key.startswith(_FAULT)),
         begun=trial.user_attrs.get("turn", 0),
@@ -379,15 +399,15 @@ class _StudyBoard:
         self.storage.set_study_user_attr(self.study_id, "lease", dict(lease))
 
 
-def _storage(url: str) -> Any:
+def _storage(url: str, patience: Patience) -> tuple[Any, Journal | None]:
+    """Optuna's storage, and the journal below it where it is one."""
     from optuna.storages import InMemoryStorage, JournalStorage, get_storage
 
-    from .journal import Journal
-
     if url == "memory:":
-        return InMemoryStorage()
+        return InMemoryStorage(), None
     if not url.startswith("journal:"):
-        return get_storage(url)
+        return get_storage(url), None
     path = Path(url.removeprefix("journal:"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(Journal(path))
+    journal = Journal(path, patience)
+    return JournalStorage(journal), journal

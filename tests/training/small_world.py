@@ -66,7 +66,7 @@ class Recorder:
     """A reporter that remembers, stops at the rungs it is told to, and leaves once it was asked so many times."""
 
     def __init__(self, stop_at=(), leave_after=None):
-        self.stop_at, self.results, self.resumed, self.losses = tuple(stop_at), [], [], []
+        self.stop_at, self.results, self.resumed, self.losses, self.notes = tuple(stop_at), [], [], [], []
         self.leave_after, self.asked = leave_after, 0
 
     def progress(self, images_seen, loss):
@@ -75,6 +75,9 @@ class Recorder:
     def rung(self, result, *, resumed=False):
         (self.resumed if resumed else self.results).append(result)
         return result.rung not in self.stop_at
+
+    def noted(self, text):
+        self.notes.append(text)
 
     def leaving(self):
         self.asked += 1

@@ -171,7 +171,7 @@ def test_other_images_are_refused(trained, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"files": {"../rung-00-000000064/model.safetensors": {}}}, "names other files than model.safetensors"),
+        ({"files": {"../rung-00-000000064/model.safetensors": {}}}, "names the file .*, which no checkpoint has"),
         ({"files": None}, "lacks or garbles a key"),
         ({"images_seen": "many"}, "lacks or garbles a key"),
         ({"rung": float("inf")}, "lacks or garbles a key"),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ambient_ray.storage import DamagedCheckpointError
+from ambient_ray.storage.arrays import read_arrays
 
 from ..checkpoint import CheckpointUnreadableError
 from .galleries import BLUE, VERMILLION
@@ -40,14 +42,14 @@ def read_mechanism(folder: Path) -> Mechanism | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            if "gap_bands" not in stored.files:
-                return None
-            sigmas, losses, bands = (stored[f"gap_{name}"] for name in ("sigmas", "losses", "bands"))
+        stored = read_arrays(path, lambda name: name.startswith("gap_"))
+        if "gap_bands" not in stored:
+            return None
+        sigmas, losses, bands = (stored[f"gap_{name}"] for name in ("sigmas", "losses", "bands"))
         settings = (
             json.loads(description.read_text(encoding="utf-8")).get("settings", {}) if description.is_file() else {}
         )
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, DamagedCheckpointError) as error:
         raise CheckpointUnreadableError(f"{path} cannot be read: {error}") from error
     sigma_tn = settings.get("sigma_tn")
     return Mechanism(sigmas, losses[0], losses[1], bands, None if sigma_tn is None else float(sigma_tn))

@@ -21,6 +21,8 @@ from .spool import Spool, SpoolBusyError, entries, read_entry
 from .system import machine_tags, source_tags
 
 _log = logging.getLogger(__name__)
+_PASSING = (events.FiguresDue, events.Afterwards)  # not for the disk
+_AGAIN = 30.0  # seconds after which a spool that could not be written is tried again
 
 
 class WaitingError(UserError):
@@ -45,6 +47,7 @@ class Backlog:
     def __init__(self, folder: Path | None, store: TrackingStore) -> None:
         self.folder = folder
         self.error = ""  # why nothing more goes into the spool
+        self._failed = 0.0  # when that was
         self._store = store
         self._queue: deque[Waiting] = deque()
         self._changed = threading.Condition()
@@ -160,13 +163,13 @@ class Backlog:
     def keep(self, *, again: bool = False) -> Exception | None:
         """Put all that waits and is not there yet into the spool; what prevents it, told once.
 
-        again: try even where that failed before.
+        Where that failed it is tried again after 30 s, as a full disk may have got room. again: try at once.
         """
         with self._spooling:
-            if self.folder is None or (self.error and not again):
+            if self.folder is None or (self.error and not again and time.monotonic() - self._failed < _AGAIN):
                 return None
             with self._changed:
-                todo = [w for w in self._queue if w.entry is None and not isinstance(w.event, events.FiguresDue | None)]
+                todo = [w for w in self._queue if w.entry is None and not isinstance(w.event, (*_PASSING, type(None)))]
             if not todo:
                 return None
             try:
@@ -178,7 +181,7 @@ class Backlog:
                 for waiting in todo:
                     waiting.entry = self._spool.add(_for_disk(waiting.event), waiting.at)
             except (OSError, SpoolBusyError) as error:
-                new = not self.error
+                new, self._failed = not self.error, time.monotonic()
                 self.error = getattr(error, "strerror", None) or str(error)
                 return error if new else None
             self.error = ""
@@ -209,7 +212,8 @@ class Backlog:
 
     def lost(self) -> int:
         """How many events wait in memory only."""
-        return sum(waiting.entry is None for waiting in list(self._queue))
+        waiting = [w for w in list(self._queue) if not isinstance(w.event, events.Afterwards)]
+        return sum(w.entry is None for w in waiting)
 
     def release(self) -> None:
         """Give the spool's lock back."""

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ambient_ray.storage import Location
+
 from ..models.promotion import Evidence
 from ..models.registry import Registration
 
@@ -36,16 +38,18 @@ class RungScores:
 
     rung: from 0; images_seen: the x-axis of every metric; scores: flat, intervals as `<name>_low`,
     `<name>_high`; facts: how they were taken (extractor, weight_hash, n, reference, seeds); checkpoint: its
-    folder, or None; seconds: what training and scoring it took; at: when it was scored, in seconds since 1970 (0: now).
+    place, or None; digest: SHA-256 of its description, "" where it is not known; seconds: what training and scoring it
+    took; at: when it was scored, in seconds since 1970 (0: now).
     """
 
     rung: int
     images_seen: int
     scores: Mapping[str, float]
     facts: Mapping[str, Any] = field(default_factory=dict)
-    checkpoint: Path | None = None
+    checkpoint: Location | None = None
     seconds: float = 0.0
     at: float = 0.0
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,14 @@ class RungScored:
 
     number: int
     scored: RungScores
+
+
+@dataclass(frozen=True)
+class TrialNoted:
+    """Something of a trial that is worth a line: what it waits for, goes on with, or got over."""
+
+    number: int
+    text: str
 
 
 @dataclass(frozen=True)
@@ -140,6 +152,13 @@ class FiguresDue:
 
 
 @dataclass(frozen=True)
+class Afterwards:
+    """Something to be done when all before is written. Not for the disk: whoever starts the study again asks again."""
+
+    action: Callable[[], None]
+
+
+@dataclass(frozen=True)
 class FoundModel:
     """A checkpoint of a trial to register: why, as what (aliases), with which tags, and what trains it again."""
 
@@ -181,12 +200,14 @@ Event = (
     StudyStarted
     | TrialStarted
     | RungScored
+    | TrialNoted
     | TrialEnded
     | TrialReplayed
     | Measured
     | FileLogged
     | TextLogged
     | FiguresDue
+    | Afterwards
     | ModelsFound
     | StudyFinished
 )

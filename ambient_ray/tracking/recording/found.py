@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ambient_ray.storage import MODEL, SAMPLES
+
+from ..checkpoint import local_checkpoint
 from ..models.origin import Origin
 from ..models.registry import Registration
 from ..models.versions import Entry
@@ -15,13 +18,14 @@ from .events import FoundModel, ModelsFound, StudyStarted, TrialStarted
 def entry_of(event: ModelsFound, found: FoundModel, study: StudyStarted, trial: TrialStarted, *, run_id: str) -> Entry:
     """A model with where it comes from, as its study knows it.
 
-    run_id: the trial's run. ValueError for a model without a checkpoint.
+    run_id: the trial's run. ValueError for a model without a checkpoint, CheckpointUnreadableError where it is gone.
     """
     scored = found.scored
     if scored.checkpoint is None:
         raise ValueError(f"trial {found.number} has no checkpoint to register")
     data = study.dataset
-    stored = _stored(scored.checkpoint)
+    checkpoint = local_checkpoint(scored.checkpoint, (MODEL, SAMPLES), scored.digest)
+    stored = _stored(checkpoint)
     origin = Origin(
         study=study.study,
         trial=found.number,
@@ -37,9 +41,7 @@ def entry_of(event: ModelsFound, found: FoundModel, study: StudyStarted, trial: 
         retrain=found.retrain,
         packages=stored.get("versions", {}),
     )  # fmt: skip
-    return Entry(
-        scored.checkpoint, run_id, scored.scores, scored.facts, found.evidence, origin, found.aliases, found.tags
-    )
+    return Entry(checkpoint, run_id, scored.scores, scored.facts, found.evidence, origin, found.aliases, found.tags)
 
 
 def told(model: str, registration: Registration) -> dict[str, str]:

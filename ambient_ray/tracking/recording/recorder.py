@@ -117,6 +117,10 @@ class StudyRecorder:
         """
         self._put(events.RungScored(number, scored))
 
+    def trial_noted(self, number: int, text: str) -> None:
+        """Something worth a line, as a clause without the trial's name; the last few stand in a tag of its run."""
+        self._put(events.TrialNoted(number, text))
+
     def trial_ended(self, number: int, state: str, reason: str = "") -> None:
         """A trial ended. state: finished, stopped (by the judge), failed, killed; reason: one sentence."""
         self._put(events.TrialEnded(number, state, reason))
@@ -163,6 +167,13 @@ class StudyRecorder:
         """
         self._writer.refreshed = None
         self._put(events.FiguresDue(draw, images_seen))
+
+    def afterwards(self, action: Callable[[], None]) -> None:
+        """Have `action` called, in the writer's thread, when all that was queued before is written; it returns at once.
+
+        It is not called in this life of the search where the store stays away to its end.
+        """
+        self._put(events.Afterwards(action))
 
     def finish(
         self,

@@ -17,13 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ambient_ray.clock import now
+from ambient_ray.storage import SAMPLES
 
-from ..checkpoint import CheckpointUnreadableError
+from ..checkpoint import CheckpointUnreadableError, local_checkpoint
 from ..drawing.rung import draw_rung
 from ..labels import (
     ARM,
     FIGURES,
     KIND,
+    NOTES,
     OVER,
     REASON,
     REPLICA_OF,
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
 
 _LATE = 60.0  # seconds after which this machine's load says nothing of an event's
+_NOTES = 10  # lines of a trial's tag
 _BATCH = 100  # MLflow's limit of parameters or tags a call
 
 
@@ -70,6 +73,7 @@ class _TrialRun:
     facts: dict[str, str] = field(default_factory=dict)
     started: events.TrialStarted | None = None
     began: int = 0  # the run, in milliseconds since 1970
+    notes: tuple[str, ...] = ()
 
 
 class StudyRuns:
@@ -195,6 +199,17 @@ class StudyRuns:
             raise problem
 
     @write.register
+    def _(self, event: events.TrialNoted) -> None:
+        trial = self._trial(event.number)
+        notes = (*trial.notes, event.text)[-_NOTES:]
+        self.client.set_tag(trial.run_id, NOTES, "\n".join(notes))
+        trial.notes = notes
+
+    @write.register
+    def _(self, event: events.Afterwards) -> None:
+        event.action()
+
+    @write.register
     def _(self, event: events.TrialEnded) -> None:
         trial = self._trial(event.number)
         self._end(trial.run_id, event.state, event.reason, trial.began)
@@ -307,17 +322,21 @@ class StudyRuns:
         """The rung's record and pictures, among the trial's artifacts; what could not be drawn, to be raised later."""
         scored = event.scored
         problem: Exception | None = None
-        if scored.checkpoint is not None and not scored.checkpoint.is_dir():
-            problem = CheckpointUnreadableError(
-                f"no pictures of trial {event.number} at {scored.images_seen:,} images: {scored.checkpoint} is gone"
-            )
+        checkpoint: Path | None = None
+        if scored.checkpoint is not None:
+            try:
+                checkpoint = local_checkpoint(scored.checkpoint, (SAMPLES,), scored.digest)
+            except CheckpointUnreadableError as error:
+                problem = CheckpointUnreadableError(
+                    f"no pictures of trial {event.number} at {scored.images_seen:,} images: {error}"
+                )
         with tempfile.TemporaryDirectory(prefix="ambient-figures-") as scratch:
             folder = Path(scratch)
             if trial.started is not None:
                 write_rung(folder, trial.started, scored)
-            if scored.checkpoint is not None and problem is None:
+            if checkpoint is not None:
                 try:
-                    draw_rung(scored.checkpoint, scored.images_seen, self._images, folder)
+                    draw_rung(checkpoint, scored.images_seen, self._images, folder)
                 except CheckpointUnreadableError as error:  # the scores are good all the same
                     problem = error
             try:
@@ -361,8 +380,9 @@ class StudyRuns:
             facts = {key: value for key, value in tags.items() if key.startswith("fact.")}
             inputs = bool(run.inputs is not None and run.inputs.dataset_inputs)
             self._trials[int(tags[TRIAL])] = _TrialRun(
-                run.info.run_id, dict(run.data.params), state, facts=facts, inputs=inputs, began=run.info.start_time
-            )
+                run.info.run_id, dict(run.data.params), state, facts=facts, inputs=inputs, began=run.info.start_time,
+                notes=tuple(tags[NOTES].splitlines()) if NOTES in tags else (),
+            )  # fmt: skip
 
     def _log_dataset(self, run_id: str, existing: Run | None) -> None:
         logged = existing is not None and existing.inputs is not None and existing.inputs.dataset_inputs

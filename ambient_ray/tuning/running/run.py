@@ -66,7 +66,7 @@ class SearchPlan:
         rungs: training length at each rung, in images.
         policy: what the judge decides by.
         shape: what a trial asks of the cluster.
-        folder: where trials keep their checkpoints.
+        folder: where trials keep their checkpoints: a path that every node reaches, or a URL.
         max_concurrent: an upper bound; the cluster's size is another.
         max_failures: how often a trial is taken up again from its checkpoint after its workers died.
         imports: modules that the workers import while they wait for their first trial.
@@ -74,6 +74,7 @@ class SearchPlan:
         joined: the cluster is not the search's own, so that its nodes come and go.
         wait_minutes: how long a search waits for a joined cluster's first nodes.
         hang_minutes: without a sign of life, after which a trial's workers are killed and it is taken up again.
+        patience: hours that a trial waits for a full disk, or a store that is away.
     """
 
     space: Space
@@ -89,13 +90,14 @@ class SearchPlan:
     joined: bool = False
     wait_minutes: float = 0.0
     hang_minutes: float | None = None
+    patience: float = 12.0
 
     def slots(self) -> Slots:
         """Slots for these trials; none has started yet."""
         # In a joined cluster the hosts may be on nodes that don't know our settings.
         environment = {key: value for key, value in os.environ.items() if key in ENVIRONMENT}
         return Slots(
-            self.shape, f"{self.folder}/train", tuple(self.imports), self.max_failures, environment, self.pack,
+            self.shape, tuple(self.imports), self.max_failures, environment, self.pack,
             None if self.hang_minutes is None else 60 * self.hang_minutes,
         )  # fmt: skip
 
@@ -255,6 +257,7 @@ def run_search(
     """
     from ray import tune  # a second, in which the slots' workers start
 
+    from .scratch import ray_scratch
     from .searcher import DriverDeaths, StudySearcher
     from .trial import drive_trial
 
@@ -269,26 +272,25 @@ def run_search(
     needed = plan.policy.needed(study.objectives)
     searcher = StudySearcher(
         study, plan.space, {**shared, "judge": judge, "folder": plan.folder, "uid": study.uid, "needed": needed,
-                                  "study": study.name},
+                                  "study": study.name, "patience": plan.patience},
         plan.rungs, study.running(), listeners, roster, spent=lambda seconds: budget.reached(study.trials(), seconds),
     )  # fmt: skip
     # A driver that takes a CPU starves the workers; Tune refuses to ask for nothing, so it asks for a little of
     # what this node alone has: other nodes come and go.
     trainable = tune.with_resources(drive_trial, tune.PlacementGroupFactory([{"CPU": 0, this_node(): _DRIVERS_SHARE}]))
-    tuner = tune.Tuner(
-        trainable,
-        # As many at once as the searcher has slots for.
-        tune_config=tune.TuneConfig(search_alg=searcher, num_samples=most, reuse_actors=True),
-        run_config=tune.RunConfig(
-            name=time.strftime("%Y%m%d-%H%M%S"),
-            storage_path=f"{plan.folder}/tune",
-            verbose=0,
-            failure_config=tune.FailureConfig(max_failures=MOST_BLAMELESS),
-            callbacks=[DriverDeaths(searcher)],
-        ),
-    )
-    with _following(plan, most, slots, roster, say):
-        tuner.fit()
+    with ray_scratch("tune") as folder, _following(plan, most, slots, roster, say):
+        tune.Tuner(
+            trainable,
+            # As many at once as the searcher has slots for.
+            tune_config=tune.TuneConfig(search_alg=searcher, num_samples=most, reuse_actors=True),
+            run_config=tune.RunConfig(
+                name=time.strftime("%Y%m%d-%H%M%S"),
+                storage_path=folder,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=MOST_BLAMELESS),
+                callbacks=[DriverDeaths(searcher)],
+            ),
+        ).fit()
     return searcher.ended_because or budget.reached(study.trials(), study.seconds)
 
 

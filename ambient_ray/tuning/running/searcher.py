@@ -40,6 +40,9 @@ class Listener(Protocol):
     def trial_survived(self, trial: TrialRecord, fault: Fault) -> None:
         """Something failed, and the trial is taken up again."""
 
+    def trial_noted(self, trial: TrialRecord, text: str) -> None:
+        """A trial waits for a disk or store, goes on, or got over something; a clause without its name."""
+
     def trial_ended(self, trial: TrialRecord) -> None:
         """A trial is finished, stopped or failed."""
 
@@ -113,6 +116,7 @@ class StudySearcher(Searcher):
             "arm": trial.arm if trial.replica_of is None else "replica",
             "replica_of": trial.replica_of,
             "settings": dict(trial.settings),
+            "kept": [rung.checkpoint for rung in trial.rungs],
             "slot": slot,
             "shared": self._shared,
         }
@@ -129,17 +133,25 @@ class StudySearcher(Searcher):
         return seconds
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """A rung, or the end of a trial."""
+        """A rung, a note, or the end of a trial."""
         number = self._numbers[trial_id]
         for told in result.get("told", ()):  # a list: Tune flattens dicts
             for listener in self._listeners:
                 listener.trial_told(self._study.trial(number), told)
+        if "note" in result:
+            self._study.note(number, str(result["note"]))
+            for listener in self._listeners:
+                listener.trial_noted(self._study.trial(number), str(result["note"]))
         for rung in result.get("rungs", ()):
             record = replace(RungRecord(**rung), at=now())
-            if record.rung not in [r.rung for r in self._study.trial(number).rungs]:
+            known = next((r for r in self._study.trial(number).rungs if r.rung == record.rung), None)
+            if known is None:
                 self._study.record_rung(number, record)
                 self._tell_rung(number, record)
                 self._tick()
+            elif record.digest not in ("", known.digest):  # trained again, as its checkpoint was damaged
+                again = replace(known, checkpoint=record.checkpoint, digest=record.digest)
+                self._study.record_rung(number, again)
         for fault in result.get("faults", ()):  # lists, as Tune flattens mappings
             self._survived(number, fault)
         if "state" in result:

@@ -46,8 +46,7 @@ class SlotHost:
 
     Args:
         count: slots.
-        name: of these slots' Train runs; their folder is `folder`/`name`.
-        folder: where Ray Train keeps its own records; nothing of ours is in them.
+        name: of these slots' Train runs.
         shape: of a trial.
         imports: modules that the workers import while they wait for their first trial.
         max_failures: see `Slot`.
@@ -62,7 +61,6 @@ class SlotHost:
         self,
         count: int,
         name: str,
-        folder: str,
         shape: TrialShape,
         imports: Sequence[str],
         max_failures: int,
@@ -76,7 +74,7 @@ class SlotHost:
 
         for key, value in environment.items():
             os.environ.setdefault(key, value)
-        self._name, self._folder, self._shape, self._imports = name, folder, shape, tuple(imports)
+        self._name, self._shape, self._imports = name, shape, tuple(imports)
         self._dashboard, self._hang = dashboard, hang
         self._workers: dict[tuple[int, int], list[Any]] = {}  # (slot, launch) -> actors
         self._me = ray.get_runtime_context().current_actor
@@ -206,33 +204,35 @@ class SlotHost:
         from ambient_ray.training.ray_worker import serve
 
         from .groups import NotesGroups, free_groups
+        from .scratch import ray_scratch
         from .trainer import SlotTrainer
 
         shape, name = self._shape, f"{self._name}-{slot}"
         free_groups(name)  # of a controller that died
-        trainer = SlotTrainer(
-            serve,
-            train_loop_config={
-                "slot": WorkerEnd(self._me, slot, launch), "cpus": shape.cpus, "gpus": shape.gpus,
-                "imports": self._imports, "signs": min(_SIGNS, (self._hang or 60.0) / 4),
-            },
-            scaling_config=ScalingConfig(
-                num_workers=shape.workers, use_gpu=shape.gpus > 0, resources_per_worker=shape.resources
-            ),
-            run_config=RunConfig(
-                name=f"{name}-{launch}",
-                storage_path=self._folder,
-                # The slot counts a trial's failures, and starts anew, also where a node was taken away.
-                failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
-                callbacks=[NotesGroups(name)],
-            ),
-            dashboard=self._dashboard,
-            elastic=(shape, self._all_slots) if shape.elastic else None,
-        )  # fmt: skip
-        try:
-            trainer.fit()
-        finally:
-            self._workers.pop((slot, launch), None)
+        with ray_scratch("train") as folder:
+            trainer = SlotTrainer(
+                serve,
+                train_loop_config={
+                    "slot": WorkerEnd(self._me, slot, launch), "cpus": shape.cpus, "gpus": shape.gpus,
+                    "imports": self._imports, "signs": min(_SIGNS, (self._hang or 60.0) / 4),
+                },
+                scaling_config=ScalingConfig(
+                    num_workers=shape.workers, use_gpu=shape.gpus > 0, resources_per_worker=shape.resources
+                ),
+                run_config=RunConfig(
+                    name=f"{name}-{launch}",
+                    storage_path=folder,
+                    # The slot counts a trial's failures, and starts anew, also where a node was taken away.
+                    failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
+                    callbacks=[NotesGroups(name)],
+                ),
+                dashboard=self._dashboard,
+                elastic=(shape, self._all_slots) if shape.elastic else None,
+            )  # fmt: skip
+            try:
+                trainer.fit()
+            finally:
+                self._workers.pop((slot, launch), None)
 
 
 @dataclass(frozen=True)
@@ -332,7 +332,6 @@ class Slots:
 
     Attributes:
         shape: of a trial.
-        folder: where Ray Train keeps its records.
         imports: see `SlotHost`.
         max_failures: see `Slot`.
         environment: see `SlotHost`.
@@ -341,7 +340,6 @@ class Slots:
     """
 
     shape: TrialShape
-    folder: str
     imports: Sequence[str] = ()
     max_failures: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -368,7 +366,7 @@ class Slots:
             options = {"max_restarts": -1, "max_concurrency": waiting + 4}
             name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}-{len(self._hosts)}"
             host = ray.remote(SlotHost).options(num_cpus=0, scheduling_strategy=here, **options).remote(
-                slots, name, self.folder, self.shape,
+                slots, name, self.shape,
                 tuple(self.imports), self.max_failures, dict(self.environment), self.seats, dashboard,
                 wanted, self.hang,
             )  # fmt: skip

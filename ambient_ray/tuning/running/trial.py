@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from ambient_ray.storage import locate
+
 from .causes import root_cause
 from .slots import TrialEnd
 
@@ -11,17 +13,18 @@ def drive_trial(config: dict[str, Any]) -> None:
 
     Args:
         config: what `StudySearcher.suggest` gives: number, arm, replica_of, settings, slot (a `TrialEnd`), and
-            `shared`, the same for all trials (training: the study's settings as a dict, data, judge, needed, uid,
-            folder, and study, its name).
+            `kept` (checkpoints that the study knows of), and `shared`, the same for all trials (training: the study's
+            settings as a dict, data, judge, needed, uid, folder, patience, and study, its name).
     """
     from ray import tune
 
     shared, slot = config["shared"], config["slot"]
     assert isinstance(slot, TrialEnd)
-    job = {key: config[key] for key in ("number", "arm", "settings", "replica_of")}
+    job = {key: config[key] for key in ("number", "arm", "settings", "replica_of", "kept")}
     job |= {key: shared[key] for key in ("training", "data", "judge", "needed")}
     job["study"] = shared.get("study", "")
-    job["folder"] = f"{shared['folder']}/{config['number']:04d}-{shared['uid']}"
+    job |= {"patience": shared["patience"]} if "patience" in shared else {}
+    job["folder"] = str(locate(shared["folder"]) / f"{config['number']:04d}-{shared['uid']}")
     try:
         for message in slot.run(job):
             tune.report(dict(message))

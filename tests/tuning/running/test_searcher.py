@@ -29,6 +29,9 @@ class Witness:
     def trial_survived(self, trial, fault):
         self.events.append(("survived", trial.number, fault.cause, fault.images_seen))
 
+    def trial_noted(self, trial, text):
+        self.events.append(("noted", trial.number, text))
+
     def trial_ended(self, trial):
         self.events.append(("ended", trial.number, trial.state))
 

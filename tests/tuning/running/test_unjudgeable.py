@@ -72,7 +72,7 @@ def search(tmp_path, monkeypatch):
         }  # fmt: skip
         tune = StudySearcher(study, SPACE, shared, RUNGS, slots=(DirectSlot(None, 0),))
 
-        def run_trial(settings, data, world, reporter, *, workdir, resume):
+        def run_trial(settings, data, world, reporter, *, workdir, resume, patience):
             for index, scores in enumerate(rungs):
                 folder = tmp_path / checkpoint_name(index, RUNGS[index])
                 folder.mkdir()
