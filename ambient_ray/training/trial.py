@@ -117,13 +117,15 @@ class Outcome:
     """How a trial ended, and why in one sentence: through all rungs, stopped by its reporter, failed, or paused.
 
     paused: its workers were told to leave; its newest checkpoint has all that it is, for others to go on from.
-    results: of all rungs so far (on ranks other than 0, of those before a resume only).
+    results: of all rungs so far (on ranks other than 0, of those before a resume only). cause: of a failed one,
+    diverged or storage.
     """
 
     state: Literal["finished", "stopped", "failed", "paused"]
     reason: str
     images_seen: int = 0
     results: tuple[RungResult, ...] = ()
+    cause: str = ""
 
 
 class Reporter(Protocol):
