@@ -64,7 +64,7 @@ class TwoNodes:
             "TWO_NODES_HEAD_CPUS": str(head_cpus),
         }
 
-    def __call__(self, *arguments, check=True, seconds=300):
+    def __call__(self, *arguments, check=True, seconds=900):
         """Run the script; what it printed."""
         done = subprocess.run(
             [SCRIPT, *arguments], env=self._environment, capture_output=True, text=True, timeout=seconds
