@@ -118,8 +118,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     except (OSError, ValueError, RecursionError) as error:
         raise DamagedCheckpointError(f"{path} is not JSON ({error}); use an older checkpoint") from error
     try:
-        if set(stored["files"]) != {MODEL, TRAIN_STATE, SAMPLES}:
-            raise DamagedCheckpointError(f"{path} names other files than {MODEL}, {TRAIN_STATE} and {SAMPLES}")
+        own = {MODEL, TRAIN_STATE} if "pause" in stored else {MODEL, TRAIN_STATE, SAMPLES}
+        if set(stored["files"]) != own:
+            raise DamagedCheckpointError(f"{path} names other files than {', '.join(sorted(own))}")
         for name, expected in stored["files"].items():
             _verify(folder / name, expected)
         if stored["format"] != FORMAT:
