@@ -103,11 +103,13 @@ def reported(pulse: Pulse, tell: Callable[[], None], seconds: float) -> Iterator
             if pulse.advanced():
                 tell()
 
-    threading.Thread(target=report, name="pulse", daemon=True).start()
+    thread = threading.Thread(target=report, name="pulse", daemon=True)
+    thread.start()
     try:
         yield
     finally:
         quit_.set()
+        thread.join(5.0)  # what it is telling is told
 
 
 #: This process's own: a process hangs or lives as a whole, whatever number of trials it trains together.
