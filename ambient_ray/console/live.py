@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ambient_ray.tuning.faults import Fault
 from ambient_ray.tuning.lease import Holder
 from ambient_ray.tuning.records import RungRecord, TrialRecord
 
@@ -149,6 +150,9 @@ class Live:
         """It waits for a disk or store, or does so no longer."""
         with self._lock:
             self._heard(trial.number).waits = text if text.startswith("waits") else ""
+
+    def trial_survived(self, trial: TrialRecord, fault: Fault) -> None:
+        """It is taken up again, which its next place tells."""
 
     def trial_ended(self, trial: TrialRecord) -> None:
         """Nothing more is heard of it."""

@@ -34,7 +34,7 @@ METRICS: Mapping[str, tuple[str, tuple[str, ...], str]] = {
     "ambient_survived": ("counter", ("cause",), "Failures that trials survived, by cause."),
     "ambient_worker_starts": ("counter", (), "Times that a trial's workers began or went on with it."),
     "ambient_checkpoint_seconds": ("histogram", (), "How long a checkpoint took to be kept, waiting included."),
-    "ambient_checkpoint_bytes": ("counter", (), "Bytes of checkpoints kept."),
+    "ambient_checkpoint_bytes": ("counter", (), "Bytes of checkpoints kept in folders (not in buckets)."),
     "ambient_storage_wait_seconds": ("counter", (), "Seconds that trials waited for storage."),
     "ambient_mlflow_queue": ("gauge", (), "Events that wait for MLflow."),
     "ambient_mlflow_away_seconds": ("gauge", (), "For how long MLflow has been away; 0 where it is not."),
@@ -83,7 +83,7 @@ class Metrics:
             self._observe("ambient_judge_seconds", float(judged["seconds"]))
         if saved := told.get("saved"):
             self._observe("ambient_checkpoint_seconds", float(saved["seconds"]))
-            self._count("ambient_checkpoint_bytes", float(saved["bytes"]))
+            self._count("ambient_checkpoint_bytes", float(saved["bytes"] or 0))  # None: it is in a bucket
 
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
         """A rung is done."""

@@ -11,6 +11,7 @@ from typing import Any
 from ambient_ray.reporting.figures.study_figures import StudyView, draw_study, hypervolume_curve, samples_thumbnail
 from ambient_ray.tracking import StudyRecorder
 from ambient_ray.tracking.checkpoint import CheckpointUnreadableError, read_samples
+from ambient_ray.tuning.faults import Fault
 from ambient_ray.tuning.records import Candidate, RungRecord, TrialRecord
 
 _SHARE = 0.004  # of the search's time, at the most, goes into pictures while it runs
@@ -55,6 +56,9 @@ class LiveFigures:
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
         """A rung's scores may move the front."""
         self._offer()
+
+    def trial_survived(self, trial: TrialRecord, fault: Fault) -> None:
+        """Nothing to draw."""
 
     def trial_ended(self, trial: TrialRecord) -> None:
         """A trial's end may settle what bounds the hypervolume."""

@@ -29,6 +29,7 @@ from .checkpoint import (
 )
 from .meter import Meter, Progress, Reading
 from .packed import PackedState
+from .pulse import PULSE
 from .scoring import (
     Features,
     Scored,
@@ -76,12 +77,16 @@ def run_trial(
     Raises TrialInputError, DamagedCheckpointError or CheckpointMismatchError before the first step.
     """
     with _own_rng(world):
-        trial = _Trial(settings, data, world, reporter, workdir, score)
+        with PULSE.unseen():
+            trial = _Trial(settings, data, world, reporter, workdir, score)
         life = trial.life(resume)
         try:
-            next(life)
+            with PULSE.unseen():  # reads a checkpoint, and compiles
+                next(life)
+                step = trial.state.step()
             while True:
-                life.send(trial.state.step())
+                life.send(step)
+                step = trial.state.step()
         except StopIteration as end:
             outcome: Outcome = end.value
             return outcome
@@ -117,14 +122,16 @@ def run_packed(
         states: dict[int, TrainState] = {}
         outcomes: dict[int, Outcome] = {}
         for number, (settings, reporter, workdir, resume) in enumerate(trials):
-            trial = _Trial(settings, data, world, reporter, workdir, score)
+            with PULSE.unseen():
+                trial = _Trial(settings, data, world, reporter, workdir, score)
             life = trial.life(resume)
             try:
-                next(life)
+                with PULSE.unseen():
+                    next(life)
             except StopIteration as end:
                 outcomes[number] = end.value
             except (CheckpointMismatchError, DamagedCheckpointError) as error:
-                outcomes[number] = trial.outcome("failed", str(error))
+                outcomes[number] = trial.outcome("failed", str(error), "storage")
             else:
                 lives[number], states[number] = life, trial.state
         packed = PackedState(list(states.values())) if states else None
@@ -190,12 +197,15 @@ class _Trial:
                 return self.outcome("paused", f"paused at image {self.state.images_seen}, as its workers had to leave")
             problem = problem or self.apart()
             if problem:
-                return self.outcome("failed", problem)
+                return self.outcome("failed", problem, "diverged")
             seconds = time.monotonic() - began
             samples = draw_samples(self.settings, self.state.sampled, self.data.train, self.world, self.at_once)
             if samples is None:
-                return self.outcome("failed", f"samples became non-finite at image {self.state.images_seen}")
-            if not self.reporter.rung(self.finish_rung(rung, trained, samples, began, seconds)):
+                problem = f"samples became non-finite at image {self.state.images_seen}"
+                return self.outcome("failed", problem, "diverged")
+            with PULSE.unseen():
+                result = self.finish_rung(rung, trained, samples, began, seconds)
+            if not self.reporter.rung(result):
                 return self.outcome("stopped", f"stopped at rung {rung}, image {self.state.images_seen}")
             self.seconds = 0.0
         return self.outcome("finished", f"finished all {len(self.settings.rungs)} rungs")
@@ -245,6 +255,7 @@ class _Trial:
         checked = self.begin(rung) + steps // CHECK_EVERY * CHECK_EVERY * batch
         while state.images_seen < goal:
             loss, norm = yield
+            PULSE.beat()
             self.meter.add(loss, norm)
             if progress is not None:
                 progress.add(loss if state.weight == 1 else loss / state.weight, state.images_seen)
@@ -293,8 +304,8 @@ class _Trial:
         kept: dict[str, npt.NDArray[np.generic]] = {"samples": samples, **scored.arrays}
         return kept if labels is None else kept | {"labels": labels}
 
-    def outcome(self, state: str, reason: str) -> Outcome:
-        return Outcome(state, reason, self.state.images_seen, tuple(self.history))  # type: ignore[arg-type]
+    def outcome(self, state: str, reason: str, cause: str = "") -> Outcome:
+        return Outcome(state, reason, self.state.images_seen, tuple(self.history), cause)  # type: ignore[arg-type]
 
 
 def _diverged(reading: Reading, checked: int, now: int) -> str:

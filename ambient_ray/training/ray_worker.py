@@ -40,7 +40,7 @@ class Slot(Protocol):
         ...
 
     def arrive(self, node: str, size: int) -> None:
-        """Say on which node this one of `size` ranks is, so that the slot can tell it when the node goes away."""
+        """Say on which node this one of `size` ranks is, for when the node goes away, and who it is, should it hang."""
         ...
 
     def leave(self) -> None:
@@ -49,6 +49,10 @@ class Slot(Protocol):
 
     def leaving(self) -> bool:
         """Wait until these workers have to leave, whoever says so; False when nobody has said so for some seconds."""
+        ...
+
+    def alive(self) -> None:
+        """Say that this worker advances; waits for nobody."""
         ...
 
 
@@ -115,7 +119,7 @@ class RayReporter:
             return False, f"{bad[0]} is missing or not finite at rung {result.rung}, image {result.images_seen}"
         # On a resume, perhaps the search died before it heard of the earlier ones; telling it twice is harmless.
         rungs = (*self.earlier, result) if resumed else (result,)
-        told, self._told = self._told, []
+        told, self._told = [*self._told, *([] if resumed else [kept(result)])], []
         return self.tell({"rungs": [self._record(rung) for rung in rungs], "told": told}), ""
 
     def _ask(self, result: RungResult, earlier: Sequence[RungResult] = ()) -> tuple[bool, str]:
@@ -150,7 +154,8 @@ def serve(config: Mapping[str, Any]) -> None:
     there, and not by every trial.
 
     Args:
-        config: slot (a `Slot`), cpus and gpus (of this worker), imports (names of modules that trials will need).
+        config: slot (a `Slot`), cpus and gpus (of this worker), imports (names of modules that trials will need),
+            signs (seconds between its signs of life).
     """
     import ray
     import torch
@@ -159,6 +164,7 @@ def serve(config: Mapping[str, Any]) -> None:
     from .device import own_device
     from .group import process_group
     from .loop import run_trial  # noqa: F401  # and all that it imports, while nobody waits
+    from .pulse import PULSE, reported
     from .trial import World
 
     torch.set_num_threads(max(1, int(config["cpus"])))
@@ -172,12 +178,13 @@ def serve(config: Mapping[str, Any]) -> None:
         importlib.import_module(name)
     watch(slot, world.rank, TERMINATION)
     slot.arrive(ray.get_runtime_context().get_node_id(), world.size)
-    with process_group(world):
+    with process_group(world), reported(PULSE, slot.alive, float(config["signs"])):
         data: tuple[Any, Any] = (None, None)  # a reference, and what it stands for
         index = 0
         while jobs := slot.next(index):
             if data[0] != jobs[0]["data"]:
-                data = jobs[0]["data"], ray.get(jobs[0]["data"])
+                with PULSE.unseen():
+                    data = jobs[0]["data"], ray.get(jobs[0]["data"])
             began = time.time()
             for job in jobs:
                 slot.tell(job["number"], {"told": [{"place": here}]})
@@ -193,6 +200,14 @@ def serve(config: Mapping[str, Any]) -> None:
             gc.collect()  # the trial's network, before the next one's is made
             if device.type == "cuda":
                 torch.cuda.empty_cache()
+
+
+def kept(result: RungResult) -> dict[str, Any]:
+    """How long a rung's checkpoint took to be kept, waiting included, and its bytes; null where that is elsewhere."""
+    seconds, place = time.monotonic() - result.scored_at, result.checkpoint
+    files = list(place.iterdir()) if isinstance(place, Path) and place.is_dir() else None
+    size = None if files is None else sum(file.stat().st_size for file in files)
+    return {"saved": {"seconds": seconds, "bytes": size}}
 
 
 def whereabouts() -> dict[str, Any]:
@@ -256,8 +271,9 @@ def run_jobs(jobs: Sequence[Mapping[str, Any]], data: Any, world: World, slot: S
             ]
             outcomes = run_packed(alone, data, world)
     except (UnjudgeableError, CheckpointMismatchError) as error:
-        return [{"state": "failed", "reason": str(error)}]
-    return [{"state": o.state, "reason": o.reason if o.state != "finished" else ""} for o in outcomes]
+        cause = "unjudgeable" if isinstance(error, UnjudgeableError) else "storage"
+        return [{"state": "failed", "reason": str(error), "cause": cause}]
+    return [{"state": o.state, "reason": o.reason if o.state != "finished" else "", "cause": o.cause} for o in outcomes]
 
 
 class InPack:
@@ -283,7 +299,7 @@ class InPack:
         try:
             goes_on, end = self._reporter.rung(result, resumed=resumed), {"state": "stopped", "reason": ""}
         except UnjudgeableError as error:
-            goes_on, end = False, {"state": "failed", "reason": str(error)}
+            goes_on, end = False, {"state": "failed", "reason": str(error), "cause": "unjudgeable"}
         if not goes_on:
             self._reporter.tell(end)
         return goes_on

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from ambient_ray.errors import UserError
 from ambient_ray.redaction import redacted
 
+from .faults import Fault
 from .history import turns
 from .lease import Board, FileBoard
 from .proposer import Proposal, Proposer
@@ -30,6 +31,7 @@ from .records import (
 from .space import Space
 
 _RUNG = "rung:"
+_FAULT = "fault:"
 
 
 class StudySettingsChangedError(UserError):
@@ -255,7 +257,17 @@ class Study:
         self._storage.set_trial_user_attr(self._ids[number], f"{_RUNG}{record.rung}", record.to_dict())
         self._records[number] = self._records[number].with_rung(record)
 
-    def finish(self, number: int, state: State, reason: str = "", *, rungs_left: float = 0.0) -> None:
+    def survived(self, number: int, fault: Fault) -> bool:
+        """Remember a failure that a trial survived; False when it was known already."""
+        faults = self._records[number].faults
+        if fault.key in [known.key for known in faults]:
+            return False
+        key = f"{_FAULT}{len(faults):03d}"
+        self._storage.set_trial_user_attr(self._ids[number], key, fault.to_dict())
+        self._records[number] = replace(self._records[number], faults=(*faults, fault))
+        return True
+
+    def finish(self, number: int, state: State, reason: str = "", *, rungs_left: float = 0.0, cause: str = "") -> None:
         """End a trial. In the storage it stands with its best rung (`best_rung`).
 
         A stopped trial stands as infeasible, with a violation that is larger the earlier it was stopped. What the
@@ -266,14 +278,15 @@ class Study:
             state: finished, stopped or failed.
             reason: one sentence, for stopped and failed trials.
             rungs_left: for a stopped trial, the share of its training length that it was spared, in (0, 1].
+            cause: for a failed trial, one of `faults.CAUSES`.
         """
         trial_id = self._ids[number]
         spared = rungs_left if state == "stopped" else 0.0
         # One entry, as a journal waits for the disk at each.
         turn = self._next_turn()
-        end = {"outcome": state, "reason": reason, "spared": spared, "turn": turn}
+        end = {"outcome": state, "reason": reason, "spared": spared, "turn": turn, "cause": cause}
         self._storage.set_trial_user_attr(trial_id, "end", end)
-        record = replace(self._records[number], state=state, reason=reason, spared=spared, over=turn)
+        record = replace(self._records[number], state=state, reason=reason, spared=spared, over=turn, cause=cause)
         self._records[number] = record
         self._settle_reference()
         best = best_rung(candidates_of([record], self.objectives), self.reference)
@@ -342,6 +355,8 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
         source=attrs.get("source", "baseline" if "baseline" in attrs else "sampler"),
         spared=attrs.get("spared", 0.0),
         noted=attrs.get("sampler", {}),
+        cause=attrs.get("cause", ""),
+        faults=tuple(Fault(**attrs[key]) for key in sorted(attrs) if key.startswith(_FAULT)),
         begun=trial.user_attrs.get("turn", 0),
         over=end.get("turn", 0),
     )

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from .slots import TrialEnd, root_cause
+from .causes import root_cause
+from .slots import TrialEnd
 
 
 def drive_trial(config: dict[str, Any]) -> None:
@@ -25,4 +26,4 @@ def drive_trial(config: dict[str, Any]) -> None:
         for message in slot.run(job):
             tune.report(dict(message))
     except Exception as error:  # whatever became of the slot ends this trial, with its reason, and not the search
-        tune.report({"state": "failed", "reason": root_cause(error)})
+        tune.report({"state": "failed", "reason": root_cause(error), "cause": "host died"})
