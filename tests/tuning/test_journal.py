@@ -120,8 +120,8 @@ def test_while_it_waits_a_reader_sees_whole_lines_only(tmp_path, monkeypatch):
     real = module._write
 
     def told(text):
+        monkeypatch.setattr(module, "_write", real)  # to open a study is to write, too
         seen.append(path.read_bytes().endswith(b"\n") and len(opened(path).trials()))
-        monkeypatch.setattr(module, "_write", real)
 
     monkeypatch.setattr(module, "_write", half)
     study.tell_waits(told)
