@@ -42,6 +42,9 @@ class Clock:
     def rung_scored(self, trial, rung):
         self.training[trial.number] += rung.seconds
 
+    def trial_survived(self, trial, fault):
+        pass
+
     def trial_noted(self, trial, text):
         print(f"trial {trial.number} {text}")
 

@@ -261,8 +261,7 @@ case ${1:-} in
     where=$name-$2
     shift 2
     find_ray
-    environment
-    [ -f "$token" ] || unset RAY_AUTH_MODE RAY_AUTH_TOKEN_PATH
+    if [ -f "$token" ]; then environment; fi # with `net` alone the command brings its own
     # In a process namespace of its own, so that a `ray stop` in it ends what it has started and nothing else.
     exec ip netns exec "$where" unshare --pid --fork --kill-child --mount-proc "$@"
     ;;

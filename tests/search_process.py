@@ -41,11 +41,12 @@ def environment():
     return {**kept, **CREDENTIALS, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
 
 
-def start(folder, *overrides, module="search", variables=None):
+def start(folder, *overrides, module="search", variables=None, space=SPACE, program=None):
+    """`program`: what Python runs instead of the module."""
     (folder / "spaces").mkdir(exist_ok=True)
-    (folder / "spaces" / "story.yaml").write_text(SPACE)
+    (folder / "spaces" / "story.yaml").write_text(space)
     command = [
-        sys.executable, "-u", "-m", f"ambient_ray.{module}", *SMALL,
+        sys.executable, "-u", *(program or ["-m", f"ambient_ray.{module}"]), *SMALL,
         f"search_spaces={folder}/spaces", f"output_dir={folder}/out", *overrides,
     ]  # fmt: skip
     return subprocess.Popen(

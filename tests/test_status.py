@@ -7,13 +7,15 @@ import stat
 import subprocess
 import sys
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from ambient_ray.console.driver import Driver
+from ambient_ray.console.driver import judge_driver
 from ambient_ray.console.live import FILE, Live
 from ambient_ray.status import main
+from ambient_ray.tuning.lease import Holder
 from ambient_ray.tuning.reading import read_study
 from ambient_ray.tuning.records import Objectives, RungRecord
 from ambient_ray.tuning.space import Range, Space
@@ -278,11 +280,15 @@ def test_it_starts_without_what_takes_seconds_to_import(tmp_path):
 
 
 def test_a_pid_that_was_given_to_another_process_is_not_the_driver():
-    here = Driver.here()
-    assert here.is_here and here.lives()
-    assert not Driver(here.host, here.pid, here.machine, here.started + 1).lives()
-    assert not Driver(here.host, here.pid, "another start", here.started).is_here
-    assert Driver.of(here.to_dict()) == here
+    me = Holder.me()
+    word = {"at": 100.0, "every": 10.0, "ended": ""}
+    assert judge_driver({**word, "driver": asdict(me)}, 101.0).life == "alive"
+    later = replace(me, started=me.started + 1)
+    assert judge_driver({**word, "driver": asdict(later)}, 101.0).life == "dead"
+    elsewhere = replace(me, machine="another start of this machine")
+    assert judge_driver({**word, "driver": asdict(elsewhere)}, 101.0).life == "alive"  # by its word
+    assert judge_driver({**word, "driver": asdict(elsewhere)}, 1000.0).life == "unknown"
+    assert judge_driver({**word, "driver": asdict(elsewhere)}, 1000.0, False).life == "dead"
 
 
 def test_the_keys_that_the_module_documents_are_those_that_are_printed(tmp_path, capsys):

@@ -48,6 +48,7 @@ ALLOWED = {
 def findings(text, name="x.py"):
     """{(file, what)}: each place where something could be unpickled or run."""
     found, tree = set(), ast.parse(text)
+    safe = {n.name for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and any(map(_is_safe_loader, n.bases))}
     attributes = {
         (n.value.id, n.attr) for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)
     }
@@ -72,11 +73,19 @@ def findings(text, name="x.py"):
         if isinstance(node, ast.ImportFrom) and node.module in ("numpy", "torch", "yaml", "torch.hub", "torch.jit"):
             found |= {(name, f"from {node.module} import {a.name}") for a in node.names if "load" in a.name.lower()}
         if isinstance(node, ast.Call):
-            found |= {(name, what) for what in _call(node)}
+            found |= {(name, what) for what in _call(node, safe)}
     return found
 
 
-def _call(node):
+def _name(node):
+    return getattr(node, "attr", getattr(node, "id", None))
+
+
+def _is_safe_loader(node):
+    return _name(node) in ("SafeLoader", "CSafeLoader")
+
+
+def _call(node, safe_loaders):
     function = node.func
     if isinstance(function, ast.Name) and function.id in BUILTINS:
         yield function.id
@@ -89,12 +98,8 @@ def _call(node):
     if names in CALLS:
         keyword, wanted = CALLS[names]
         given = next((k.value for k in node.keywords if k.arg == keyword), None)
-        value = (
-            getattr(given, "value", getattr(given, "attr", None))
-            if isinstance(given, ast.Constant)
-            else getattr(given, "attr", None)
-        )
-        if value != wanted and not str(value).endswith(str(wanted)):
+        value = getattr(given, "value", None) if isinstance(given, ast.Constant) else _name(given)
+        if value != wanted and not (keyword == "Loader" and (_is_safe_loader(given) or value in safe_loaders)):
             yield ".".join(names)
     if any(k.arg == "trust_remote_code" and getattr(k.value, "value", None) is True for k in node.keywords):
         yield "trust_remote_code"
@@ -126,6 +131,7 @@ def test_nothing_is_unpickled_but_what_is_listed():
         "import torch as t\nt.load(p)",
         "yaml.load(f)",
         "yaml.load(f, Loader=yaml.UnsafeLoader)",
+        "class L(yaml.Loader):\n    pass\nyaml.load(f, Loader=L)",
         "yaml.unsafe_load(f)",
         "mlflow.pytorch.load_model(u)",
         "mlflow.pyfunc.load_model(u)",
@@ -147,6 +153,7 @@ def test_a_planted_call_is_found(planted):
         "np.load(p, allow_pickle=False)",
         "yaml.safe_load(f)",
         "yaml.load(f, Loader=yaml.SafeLoader)",
+        "class L(yaml.SafeLoader):\n    pass\nyaml.load(f, Loader=L)",
         "model.eval()",
         "json.load(f)",
     ],

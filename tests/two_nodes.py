@@ -64,7 +64,7 @@ class TwoNodes:
             "TWO_NODES_HEAD_CPUS": str(head_cpus),
         }
 
-    def __call__(self, *arguments, check=True, seconds=300):
+    def __call__(self, *arguments, check=True, seconds=900):
         """Run the script; what it printed."""
         done = subprocess.run(
             [SCRIPT, *arguments], env=self._environment, capture_output=True, text=True, timeout=seconds
@@ -99,7 +99,7 @@ class TwoNodes:
         found = sorted(self.state.glob(f"head/session_2*/logs/job-driver-{job}.log"))
         return found[0].read_text() if found else ""
 
-    def until(self, job, text, seconds=300):
+    def until(self, job, text, seconds=600):
         """Wait for a line of a job."""
         deadline = time.monotonic() + seconds
         while text not in (log := self.log(job)):
@@ -108,7 +108,7 @@ class TwoNodes:
             time.sleep(0.2)
         return log
 
-    def ended(self, job, seconds=300):
+    def ended(self, job, seconds=900):
         """Wait for a job's end; its status."""
         deadline = time.monotonic() + seconds
         while (status := self.status(job)) in ("PENDING", "RUNNING"):

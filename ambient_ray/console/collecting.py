@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ambient_ray.storage import DamagedCheckpointError, Location, collect, locate, removable, trouble
+from ambient_ray.tuning.faults import Fault
 from ambient_ray.tuning.kept import needless
 from ambient_ray.tuning.records import Objectives, RungRecord, TrialRecord
 
@@ -44,10 +45,13 @@ class Collector:
     def trial_started(self, trial: TrialRecord, resumed: bool) -> None:
         """Nothing goes of a trial that runs."""
 
+    def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
+        """Nothing goes of a trial that runs."""
+
     def trial_told(self, trial: TrialRecord, told: Mapping[str, Any]) -> None:
         """Nothing goes of a trial that runs."""
 
-    def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
+    def trial_survived(self, trial: TrialRecord, fault: Fault) -> None:
         """Nothing goes of a trial that runs."""
 
     def trial_noted(self, trial: TrialRecord, text: str) -> None:

@@ -92,6 +92,7 @@ class TrialConfig(_Section):
     max_concurrent: int | None = Field(None, ge=1)
     wait_for_nodes_minutes: float = Field(10, ge=0)
     max_failures: int = Field(1, ge=0)
+    hang_minutes: float | None = Field(10.0, gt=0)
     pack: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
 
     @field_validator("workers", mode="before")

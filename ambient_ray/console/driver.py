@@ -2,58 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
+from ambient_ray.tuning.lease import Holder
+
 Life = Literal["alive", "dead", "unknown"]
-
-
-@dataclass(frozen=True)
-class Driver:
-    """A process, told from any other that ever ran, on this machine or elsewhere.
-
-    Attributes:
-        host: the machine's name.
-        pid: the process's id, as it sees itself.
-        machine: this start of this machine, and the process-id namespace: where both are the same, the pid means the
-            same. "" where the system does not tell.
-        started: when the process began, in the system's ticks since the machine's start, so that a pid that was given
-            to another process, and a clock that jumps, deceive nobody. 0 where the system does not tell.
-    """
-
-    host: str
-    pid: int
-    machine: str = ""
-    started: int = 0
-
-    @classmethod
-    def here(cls) -> Driver:
-        """This process."""
-        return cls(socket.gethostname(), os.getpid(), _machine(), _ticks(os.getpid()))
-
-    @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> Driver:
-        """One that was stored by `to_dict`."""
-        return cls(str(stored["host"]), int(stored["pid"]), str(stored["machine"]), int(stored["started"]))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold."""
-        return asdict(self)
-
-    @property
-    def is_here(self) -> bool:
-        """Whether it runs, or ran, where its pid can be looked up from here."""
-        return bool(self.machine) and self.machine == _machine()
-
-    def lives(self) -> bool:
-        """Whether it is a living process of this machine; asked only where `is_here`."""
-        return bool(self.started) and _ticks(self.pid) == self.started
 
 
 @dataclass(frozen=True)
@@ -86,14 +42,14 @@ def judge_driver(state: Mapping[str, Any] | None, now: float, moved: bool | None
     """
     if state is None:
         return Verdict("unknown", "it has left no word of itself", None)
-    driver, age, every = Driver.of(state["driver"]), now - float(state["at"]), float(state["every"])
+    driver, age, every = Holder(**state["driver"]), now - float(state["at"]), float(state["every"])
     named = f"process {driver.pid} on {driver.host}"
     if state.get("ended"):
         return Verdict("dead", f"{named} has ended: {state['ended']}", age)
-    if driver.is_here:
-        if driver.lives():
-            return Verdict("alive", f"{named} runs", age)
-        return Verdict("dead", f"{named} is gone, without having said that it ended", age)
+    if driver.here:
+        if driver.dead:
+            return Verdict("dead", f"{named} is gone, without having said that it ended", age)
+        return Verdict("alive", f"{named} runs", age)
     if moved is not None:
         words = "has written while this was watched" if moved else f"has not written for {2 * every:.0f} s and more"
         return Verdict("alive" if moved else "dead", f"{named}, another machine, {words}", age)
@@ -103,24 +59,7 @@ def judge_driver(state: Mapping[str, Any] | None, now: float, moved: bool | None
     return Verdict("unknown", clocks, age)
 
 
-def _machine() -> str:
-    """This start of this machine and this process-id namespace; "" where the system does not tell."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def _ticks(pid: int) -> int:
-    """When a process began, in ticks since the machine's start; 0 for none, and for one that has ended unburied."""
-    with suppress(OSError, ValueError, IndexError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return 0 if fields[0] in "ZX" else int(fields[19])
-    return 0
-
-
-def wait_for_move(count: int, read: Any, seconds: float, step: float = 0.5) -> bool:
+def wait_for_move(count: int, read: Callable[[], Mapping[str, Any] | None], seconds: float, step: float = 0.5) -> bool:
     """Watch a driver's count for so long; whether it moved.
 
     Args:

@@ -14,13 +14,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ambient_ray.tuning.faults import Fault
+from ambient_ray.tuning.lease import Holder
 from ambient_ray.tuning.records import RungRecord, TrialRecord
-
-from .driver import Driver
 
 #: The file in the study's folder, and the study's attribute.
 FILE, ATTRIBUTE = "status.json", "live"
@@ -78,7 +78,7 @@ class Live:
     ) -> None:
         self._study, self._file, self._plan, self._mlflow = study, folder / FILE, dict(plan), mlflow
         self._publish, self._on_tick, self._every = publish, on_tick, every
-        self._driver, self._began = Driver.here(), time.time()
+        self._driver, self._began = asdict(Holder.me()), time.time()
         self._trials: dict[int, _Heard] = {}
         self._count, self._unwritten, self._phase = 0, 0, ""
         self._lock = threading.RLock()
@@ -151,6 +151,9 @@ class Live:
         with self._lock:
             self._heard(trial.number).waits = text if text.startswith("waits") else ""
 
+    def trial_survived(self, trial: TrialRecord, fault: Fault) -> None:
+        """It is taken up again, which its next place tells."""
+
     def trial_ended(self, trial: TrialRecord) -> None:
         """Nothing more is heard of it."""
         with self._lock:
@@ -194,7 +197,7 @@ class Live:
                 for number, heard in sorted(self._trials.items())
             }  # fmt: skip
             return {
-                "format": 1, "study": self._study, "driver": self._driver.to_dict(), "count": self._count,
+                "format": 1, "study": self._study, "driver": self._driver, "count": self._count,
                 "at": time.time(), "every": self._every, "began": self._began, "ended": self.ended,
                 "phase": self._phase, "plan": dict(self._plan), "trials": trials,
                 "mlflow": {"queued": queued, "away_seconds": away}, "unwritten": self._unwritten,

@@ -34,7 +34,7 @@ METRICS: Mapping[str, tuple[str, tuple[str, ...], str]] = {
     "ambient_survived": ("counter", ("cause",), "Failures that trials survived, by cause."),
     "ambient_worker_starts": ("counter", (), "Times that a trial's workers began or went on with it."),
     "ambient_checkpoint_seconds": ("histogram", (), "How long a checkpoint took to be kept, waiting included."),
-    "ambient_checkpoint_bytes": ("counter", (), "Bytes of checkpoints kept."),
+    "ambient_checkpoint_bytes": ("counter", (), "Bytes of checkpoints kept in folders (not in buckets)."),
     "ambient_storage_wait_seconds": ("counter", (), "Seconds that trials waited for storage."),
     "ambient_mlflow_queue": ("gauge", (), "Events that wait for MLflow."),
     "ambient_mlflow_away_seconds": ("gauge", (), "For how long MLflow has been away; 0 where it is not."),
@@ -74,9 +74,6 @@ class Metrics:
         self._take(trial)
         self._show_states()
 
-    def trial_noted(self, trial: TrialRecord, text: str) -> None:
-        """A trial waits for a disk or store, goes on, or passed over a damaged checkpoint."""
-
     def trial_told(self, trial: TrialRecord, told: Mapping[str, Any]) -> None:
         """A worker is up; the judge has answered; a checkpoint is kept."""
         if (place := told.get("place")) and not place.get("rank", 0):
@@ -86,7 +83,7 @@ class Metrics:
             self._observe("ambient_judge_seconds", float(judged["seconds"]))
         if saved := told.get("saved"):
             self._observe("ambient_checkpoint_seconds", float(saved["seconds"]))
-            self._count("ambient_checkpoint_bytes", float(saved["bytes"]))
+            self._count("ambient_checkpoint_bytes", float(saved["bytes"] or 0))  # None: it is in a bucket
 
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
         """A rung is done."""
@@ -95,6 +92,9 @@ class Metrics:
         before = self._images.get(trial.number, 0)
         self._images[trial.number] = max(before, rung.images_seen)
         self._count("ambient_images_seen", max(0, rung.images_seen - before))
+
+    def trial_noted(self, trial: TrialRecord, text: str) -> None:
+        """Nothing to count."""
 
     def trial_survived(self, trial: TrialRecord, fault: Fault) -> None:
         """A trial survived a failure."""

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ambient_ray.tuning.faults import Fault
 from ambient_ray.tuning.pareto import hypervolume, pareto_front
 from ambient_ray.tuning.records import Objectives, RungRecord, TrialRecord
 from ambient_ray.tuning.study import Study
@@ -109,6 +110,12 @@ class Progress:
             f"trial {trial.number} · {trial.label} · rung {rung.rung + 1}/{len(self._rungs)}"
             f" · {rung.images_seen:,} images · {self._scores(rung)}"
         )
+
+    def trial_survived(self, trial: TrialRecord, fault: Fault) -> None:
+        """Something failed, and the trial goes on."""
+        with self._lock:
+            self._take(trial)
+        self.say(f"trial {trial.number} · {trial.label}: {fault.sentence}")
 
     def trial_noted(self, trial: TrialRecord, text: str) -> None:
         """A trial waits for a disk or store, goes on, or got over something."""

@@ -12,6 +12,7 @@ from ambient_ray.reporting.verdict import Verdict, metrics
 from ambient_ray.storage import SAMPLES, locate
 from ambient_ray.tracking import DatasetFacts, FoundModel, RungScores, StudyRecorder
 from ambient_ray.tracking.checkpoint import CheckpointUnreadableError, local_checkpoint
+from ambient_ray.tuning.faults import Fault
 from ambient_ray.tuning.records import Landscape, RungRecord, TrialRecord
 
 from .closing import Registered
@@ -40,6 +41,9 @@ class Tracked:
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
         """A rung's scores, with its checkpoint for the pictures."""
         self._recorder.rung_scored(trial.number, _scores(rung))
+
+    def trial_survived(self, trial: TrialRecord, fault: Fault) -> None:
+        """Nothing: the study keeps it, and the trial's run goes on."""
 
     def trial_noted(self, trial: TrialRecord, text: str) -> None:
         """What a trial waits for, or got over."""

@@ -12,6 +12,7 @@ from ambient_ray.reporting.figures.study_figures import StudyView, draw_study, h
 from ambient_ray.storage import SAMPLES, locate
 from ambient_ray.tracking import StudyRecorder
 from ambient_ray.tracking.checkpoint import CheckpointUnreadableError, local_checkpoint, read_samples
+from ambient_ray.tuning.faults import Fault
 from ambient_ray.tuning.records import Candidate, RungRecord, TrialRecord
 
 _SHARE = 0.004  # of the search's time, at the most, goes into pictures while it runs
@@ -56,6 +57,9 @@ class LiveFigures:
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
         """A rung's scores may move the front."""
         self._offer()
+
+    def trial_survived(self, trial: TrialRecord, fault: Fault) -> None:
+        """Nothing to draw."""
 
     def trial_noted(self, trial: TrialRecord, text: str) -> None:
         """Nothing of it is in the pictures."""

@@ -312,4 +312,5 @@ def _plan(prepared: Prepared) -> SearchPlan:
         pack=prepared.pack,
         joined=joins(config.address),
         wait_minutes=config.trial.wait_for_nodes_minutes,
+        hang_minutes=config.trial.hang_minutes,
     )

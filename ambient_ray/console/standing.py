@@ -165,11 +165,15 @@ def failures(trials: Sequence[TrialRecord]) -> dict[str, dict[str, Any]]:
     for trial in trials:
         if trial.state == "failed":
             of(cause_of(trial))["trials"][str(trial.number)] = trial.reason
+        for fault in trial.faults:
+            of(fault.cause)["survived"] += 1
     return dict(sorted(found.items()))
 
 
 def cause_of(trial: TrialRecord) -> str:
-    """Why a trial has failed, in a word or two; "error" for what has no name."""
+    """Why a trial has failed, in a word or two (`faults.CAUSES`); "error" for what has no name."""
+    if trial.cause:
+        return trial.cause
     for cause, pattern in _SAID:
         if re.search(pattern, trial.reason):
             return cause

@@ -17,7 +17,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ambient_ray.storage import DamagedCheckpointError, Location, Patience, StorageGivenUpError, discard, patiently
+from ambient_ray.storage import (
+    DamagedCheckpointError,
+    Location,
+    Patience,
+    StorageGivenUpError,
+    discard,
+    patiently,
+    trouble,
+)
 
 from .agreement import Departure, differing, gathered
 from .checkpoint import (
@@ -30,6 +38,7 @@ from .checkpoint import (
 )
 from .meter import Meter, Progress, Reading
 from .packed import PackedState
+from .pulse import PULSE
 from .scoring import (
     Features,
     Scored,
@@ -68,8 +77,8 @@ def run_trial(
 ) -> Outcome:
     """Train a model through the settings' rungs, as one of world.size ranks that all call this.
 
-    workdir: where rank 0 keeps a checkpoint a rung, `rung-00-000016000` and so on; where
-    the workers have to leave between rungs, also `pause-000012800`, until the next rung's stands.
+    workdir: where rank 0 keeps a checkpoint a rung, `rung-00-000016000` and so on; where the workers have to leave
+    between rungs, also `pause-000012800`, until the next rung's stands.
     resume: a checkpoint to continue from, readable by every rank; bit for bit what an uninterrupted
     run does on one CPU. Its rung is reported once more (resumed=True), in case the answer was never heard.
     score: what a rung measures, by default `study_scorer`; given on all ranks or on none, called on rank 0.
@@ -81,12 +90,16 @@ def run_trial(
     Raises TrialInputError, DamagedCheckpointError or CheckpointMismatchError before the first step.
     """
     with _own_rng(world):
-        trial = _Trial(settings, data, world, reporter, workdir, score, patience)
+        with PULSE.unseen():
+            trial = _Trial(settings, data, world, reporter, workdir, score, patience)
         life = trial.life(resume)
         try:
-            next(life)
+            with PULSE.unseen():  # reads a checkpoint, and compiles
+                next(life)
+                step = trial.state.step()
             while True:
-                life.send(trial.state.step())
+                life.send(step)
+                step = trial.state.step()
         except StopIteration as end:
             outcome: Outcome = end.value
             return outcome
@@ -127,14 +140,16 @@ def run_packed(
         states: dict[int, TrainState] = {}
         outcomes: dict[int, Outcome] = {}
         for number, (settings, reporter, workdir, resume) in enumerate(trials):
-            trial = _Trial(settings, data, world, reporter, workdir, score, patience)
+            with PULSE.unseen():
+                trial = _Trial(settings, data, world, reporter, workdir, score, patience)
             life = trial.life(resume)
             try:
-                next(life)
+                with PULSE.unseen():
+                    next(life)
             except StopIteration as end:
                 outcomes[number] = end.value
             except (CheckpointMismatchError, DamagedCheckpointError) as error:
-                outcomes[number] = trial.outcome("failed", str(error))
+                outcomes[number] = trial.outcome("failed", str(error), "storage")
             else:
                 lives[number], states[number] = life, trial.state
         packed = PackedState(list(states.values())) if states else None
@@ -177,8 +192,8 @@ class _Trial:
         )
         self.state = TrainState(settings, data, world)
         self.at_once = samples_at_once(settings, self.state.ema.model, data.train, world.device)
-        self.patience = patience
         self.score: Scorer | StudyScorer | None = score
+        self.patience = patience
         self.features: Features | None = None  # with several ranks, each computes those of its own samples
         if score is None and world.rank == 0:
             self.score = study_scorer(settings, data, self.state.sigma_data, world.device, self.at_once)
@@ -202,14 +217,16 @@ class _Trial:
                 return self.outcome("paused", f"paused at image {self.state.images_seen}, as its workers had to leave")
             problem = problem or self.apart()
             if problem:
-                return self.outcome("failed", problem)
+                return self.outcome("failed", problem, "diverged")
             seconds = time.monotonic() - began
             samples = draw_samples(self.settings, self.state.sampled, self.data.train, self.world, self.at_once)
             if samples is None:
-                return self.outcome("failed", f"samples became non-finite at image {self.state.images_seen}")
-            result = self.finish_rung(rung, trained, samples, began, seconds)
+                problem = f"samples became non-finite at image {self.state.images_seen}"
+                return self.outcome("failed", problem, "diverged")
+            with PULSE.unseen():
+                result = self.finish_rung(rung, trained, samples, began, seconds)
             if result.problem and self.world.size == 1:  # else the reporter, which tells every rank
-                return self.outcome("failed", result.problem)
+                return self.outcome("failed", result.problem, "storage")
             if not self.reporter.rung(result):
                 return self.outcome("stopped", f"stopped at rung {rung}, image {self.state.images_seen}")
             self.seconds = 0.0
@@ -240,16 +257,16 @@ class _Trial:
         if self.world.rank != 0 or self.state.images_seen == self.begin(rung):
             return
         place = self.workdir / pause_name(self.state.images_seen)
-        self.patiently(
-            lambda: save_checkpoint(
+        try:
+            save_checkpoint(
                 place,
                 self.state,
                 tuple(self.history),
                 content_hash=self.data.train.content_hash,
                 pause=Pause(sums, seconds),
-            ),
-            place,
-        )
+            )
+        except OSError as error:  # there is no time to wait, and the last rung stands
+            self.reporter.noted(f"could not keep what it was trained since its last rung: {trouble(error, place)}")
 
     def begin(self, rung: int) -> int:
         """Images seen where training for a rung begins."""
@@ -264,6 +281,7 @@ class _Trial:
         checked = self.begin(rung) + steps // CHECK_EVERY * CHECK_EVERY * batch
         while state.images_seen < goal:
             loss, norm = yield
+            PULSE.beat()
             self.meter.add(loss, norm)
             if progress is not None:
                 progress.add(loss if state.weight == 1 else loss / state.weight, state.images_seen)
@@ -323,8 +341,8 @@ class _Trial:
         kept: dict[str, npt.NDArray[np.generic]] = {"samples": samples, **scored.arrays}
         return kept if labels is None else kept | {"labels": labels}
 
-    def outcome(self, state: str, reason: str) -> Outcome:
-        return Outcome(state, reason, self.state.images_seen, tuple(self.history))  # type: ignore[arg-type]
+    def outcome(self, state: str, reason: str, cause: str = "") -> Outcome:
+        return Outcome(state, reason, self.state.images_seen, tuple(self.history), cause)  # type: ignore[arg-type]
 
 
 def _diverged(reading: Reading, checked: int, now: int) -> str:

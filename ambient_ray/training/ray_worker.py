@@ -9,8 +9,9 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ambient_ray.logs import about, stamp_records
@@ -18,9 +19,6 @@ from ambient_ray.logs import about, stamp_records
 from .notice import TERMINATION, Notice, watch
 
 if TYPE_CHECKING:
-    from ambient_ray.storage import Location, Patience
-
-    from .checkpoint import Checkpoint
     from .trial import RungResult, World
 
 _log = logging.getLogger(__name__)
@@ -41,7 +39,7 @@ class Slot(Protocol):
         ...
 
     def arrive(self, node: str, size: int) -> None:
-        """Say on which node this one of `size` ranks is, so that the slot can tell it when the node goes away."""
+        """Say on which node this one of `size` ranks is, for when the node goes away, and who it is, should it hang."""
         ...
 
     def leave(self) -> None:
@@ -52,9 +50,21 @@ class Slot(Protocol):
         """Wait until these workers have to leave, whoever says so; False when nobody has said so for some seconds."""
         ...
 
+    def alive(self) -> None:
+        """Say that this worker advances; waits for nobody."""
+        ...
+
 
 class UnjudgeableError(Exception):
-    """A score that the search needs is missing or not finite: the trial has failed, with this reason."""
+    """A rung that the search cannot use: the trial has failed, with this reason.
+
+    Attributes:
+        cause: unjudgeable (a score that is needed is missing or not finite), or storage (its checkpoint is not kept).
+    """
+
+    def __init__(self, reason: str, cause: str = "unjudgeable") -> None:
+        super().__init__(reason)
+        self.cause = cause
 
 
 class RayReporter:
@@ -85,20 +95,22 @@ class RayReporter:
         """Report, ask, and follow: True to go on.
 
         Raises:
-            UnjudgeableError: on every rank, when a needed score is missing or not finite.
+            UnjudgeableError: on every rank, when a needed score is missing or not finite, or its checkpoint could
+                not be kept.
         """
-        answer: tuple[bool, str] | None = None
+        answer: tuple[bool, str, str] | None = None
         if self._world.rank == 0:
             wanted, problem = self._report(result, resumed)
-            answer = self._ask(result) if wanted else (False, problem)
+            goes_on, problem = self._ask(result, self.earlier if resumed else ()) if wanted else (False, problem)
+            answer = goes_on, problem, "storage" if result.problem else "unjudgeable"
         if self._world.size > 1:
             from ray.train.collective import broadcast_from_rank_zero
 
             answer = broadcast_from_rank_zero(answer)
         assert answer is not None  # rank 0's, on every rank
-        goes_on, problem = answer
+        goes_on, problem, cause = answer
         if problem:
-            raise UnjudgeableError(problem)
+            raise UnjudgeableError(problem, cause)
         return bool(goes_on)
 
     def leaving(self) -> bool:
@@ -123,13 +135,18 @@ class RayReporter:
             return False, f"{bad[0]} is missing or not finite at rung {result.rung}, image {result.images_seen}"
         # On a resume, perhaps the search died before it heard of the earlier ones; telling it twice is harmless.
         rungs = (*self.earlier, result) if resumed else (result,)
-        told, self._told = self._told, []
+        told, self._told = [*self._told, *([] if resumed else [kept(result)])], []
         return self.tell({"rungs": [self._record(rung) for rung in rungs], "told": told}), ""
 
-    def _ask(self, result: RungResult) -> tuple[bool, str]:
-        """Rank 0: the judge's answer, and why it gives none or ''."""
+    def _ask(self, result: RungResult, earlier: Sequence[RungResult] = ()) -> tuple[bool, str]:
+        """Rank 0: the judge's answer, and why it gives none or ''. The judge hears of the earlier rungs before.
+
+        It was made anew with the search, from a study that may not have heard of them.
+        """
         import ray
 
+        for rung in earlier:
+            self._judge.record.remote(self._number, rung.rung, dict(rung.scores), self._configuration)
         asked = (self._number, self._arm, result.rung, dict(result.scores), self._configuration)
         began = time.monotonic()
         try:
@@ -156,7 +173,8 @@ def serve(config: Mapping[str, Any]) -> None:
     there, and not by every trial.
 
     Args:
-        config: slot (a `Slot`), cpus and gpus (of this worker), imports (names of modules that trials will need).
+        config: slot (a `Slot`), cpus and gpus (of this worker), imports (names of modules that trials will need),
+            signs (seconds between its signs of life).
     """
     import ray
     import torch
@@ -165,6 +183,7 @@ def serve(config: Mapping[str, Any]) -> None:
     from .device import own_device
     from .group import process_group
     from .loop import run_trial  # noqa: F401  # and all that it imports, while nobody waits
+    from .pulse import PULSE, reported
     from .trial import World
 
     torch.set_num_threads(max(1, int(config["cpus"])))
@@ -178,12 +197,13 @@ def serve(config: Mapping[str, Any]) -> None:
         importlib.import_module(name)
     watch(slot, world.rank, TERMINATION)
     slot.arrive(ray.get_runtime_context().get_node_id(), world.size)
-    with process_group(world):
+    with process_group(world), reported(PULSE, slot.alive, float(config["signs"])):
         data: tuple[Any, Any] = (None, None)  # a reference, and what it stands for
         index = 0
         while jobs := slot.next(index):
             if data[0] != jobs[0]["data"]:
-                data = jobs[0]["data"], ray.get(jobs[0]["data"])
+                with PULSE.unseen():
+                    data = jobs[0]["data"], ray.get(jobs[0]["data"])
             began = time.time()
             for job in jobs:
                 slot.tell(job["number"], {"told": [{"place": here}]})
@@ -199,6 +219,14 @@ def serve(config: Mapping[str, Any]) -> None:
             gc.collect()  # the trial's network, before the next one's is made
             if device.type == "cuda":
                 torch.cuda.empty_cache()
+
+
+def kept(result: RungResult) -> dict[str, Any]:
+    """How long a rung's checkpoint took to be kept, waiting included, and its bytes; null where that is elsewhere."""
+    seconds, place = time.monotonic() - result.scored_at, result.checkpoint
+    files = list(place.iterdir()) if isinstance(place, Path) and place.is_dir() else None
+    size = None if files is None else sum(file.stat().st_size for file in files)
+    return {"saved": {"seconds": seconds, "bytes": size}}
 
 
 def whereabouts() -> dict[str, Any]:
@@ -240,6 +268,7 @@ def run_jobs(jobs: Sequence[Mapping[str, Any]], data: Any, world: World, slot: S
 
     from .checkpoint import CheckpointMismatchError
     from .loop import PackedTrial, run_packed, run_trial
+    from .newest import same_checkpoint
     from .settings import TrainSettings
 
     patience = Patience(hours=float(jobs[0].get("patience", Patience.hours)))
@@ -265,12 +294,13 @@ def run_jobs(jobs: Sequence[Mapping[str, Any]], data: Any, world: World, slot: S
             ]
             outcomes = run_packed(alone, data, world, patience=patience)
     except (UnjudgeableError, CheckpointMismatchError) as error:
-        return [{"state": "failed", "reason": str(error)}]
+        cause = error.cause if isinstance(error, UnjudgeableError) else "storage"
+        return [{"state": "failed", "reason": str(error), "cause": cause}]
     except StorageGivenUpError as error:
         if world.size > 1:
             raise  # the other ranks wait for this one: all are started anew
-        return [{"state": "failed", "reason": str(error)} for _ in jobs]
-    return [{"state": o.state, "reason": o.reason if o.state != "finished" else ""} for o in outcomes]
+        return [{"state": "failed", "reason": str(error), "cause": "storage"} for _ in jobs]
+    return [{"state": o.state, "reason": o.reason if o.state != "finished" else "", "cause": o.cause} for o in outcomes]
 
 
 class InPack:
@@ -287,80 +317,20 @@ class InPack:
         """See `RayReporter.progress`."""
         self._reporter.progress(images_seen, loss)
 
-    def noted(self, text: str) -> None:
-        """See `RayReporter.noted`."""
-        self._reporter.noted(text)
-
     def leaving(self) -> bool:
         """See `RayReporter.leaving`."""
         return self._reporter.leaving()
+
+    def noted(self, text: str) -> None:
+        """See `RayReporter.noted`."""
+        self._reporter.noted(text)
 
     def rung(self, result: RungResult, *, resumed: bool = False) -> bool:
         """See `RayReporter.rung`; False where that raises."""
         try:
             goes_on, end = self._reporter.rung(result, resumed=resumed), {"state": "stopped", "reason": ""}
         except UnjudgeableError as error:
-            goes_on, end = False, {"state": "failed", "reason": str(error)}
+            goes_on, end = False, {"state": "failed", "reason": str(error), "cause": error.cause}
         if not goes_on:
             self._reporter.tell(end)
         return goes_on
-
-
-def same_checkpoint(
-    folder: Location, known: Sequence[Location], world: World, reporter: RayReporter, patience: Patience
-) -> tuple[Location | None, tuple[RungResult, ...]]:
-    """The newest checkpoint that the first rank finds whole, for every rank, and there its rungs before the last.
-
-    A shared folder may not show all nodes the newest at once, and a rank that took up another would train apart.
-    """
-    from ambient_ray.storage import patiently
-
-    found: Checkpoint | None = None
-    if world.rank == 0:
-        found = patiently(
-            lambda: newest_checkpoint(folder, known, reporter.noted),
-            folder,
-            patience=patience,
-            say=reporter.noted,
-            alive=lambda: reporter.progress(0, math.nan),
-        )
-    place = None if found is None else found.place
-    if world.size > 1:
-        from ray.train.collective import broadcast_from_rank_zero
-
-        place = broadcast_from_rank_zero(place)
-    return place, () if found is None else found.history[:-1]  # the last one is reported again by the loop
-
-
-def newest_checkpoint(
-    folder: Location, known: Sequence[Location] = (), say: Callable[[str], None] = lambda text: None
-) -> Checkpoint | None:
-    """The furthest whole checkpoint among a trial's; one that is damaged is passed over for the one before it.
-
-    Args:
-        folder: where the trial keeps its checkpoints.
-        known: some that the study knows of; they lie elsewhere where that place was changed since.
-        say: told of what was passed over, and what the trial goes on with instead.
-
-    Raises:
-        OSError: the store does not answer, so that nobody knows.
-    """
-    from ambient_ray.storage import DamagedCheckpointError, children
-
-    from .checkpoint import read_checkpoint
-    from .trial import progress_of
-
-    places = {place.name: place for place in [*known, *children(folder)]}  # the folder's own before the study's
-    ordered = [(progress, place) for name, place in places.items() if (progress := progress_of(name)) is not None]
-    damaged = []
-    found: Checkpoint | None = None
-    for _, place in sorted(ordered, key=lambda item: item[0], reverse=True):
-        try:
-            found = read_checkpoint(place)
-            break
-        except DamagedCheckpointError as error:
-            damaged.append(str(error).removesuffix("; use an older checkpoint"))
-    for problem in damaged:
-        instead = "starts anew" if found is None else f"goes on from the one before, {found.images_seen:,} images"
-        say(f"{instead}: {problem}")
-    return found

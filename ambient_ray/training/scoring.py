@@ -17,6 +17,7 @@ from ambient_ray.evaluation import denoising_gaps, evaluate, on_device
 from ambient_ray.evaluation.memory import free_memory
 
 from .agreement import all_well
+from .pulse import PULSE
 from .settings import TrainSettings
 from .streams import share
 from .trial import Fact, TrainingData, TrialInputError, World
@@ -159,7 +160,8 @@ def draw_samples(
     channels, height, width = train.shape
     mine: npt.NDArray[np.uint8] | None = np.empty((0, height, width, channels), dtype=np.uint8)
     try:
-        with torch.autocast(world.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+        with PULSE.unseen(), autocast:
             if part:
                 mine = sample(
                     denoiser,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -77,9 +78,11 @@ class RungResult:
     rung: index into the settings' rungs; images_seen: by all workers; scores: flat numbers by name; facts:
     how they were taken; checkpoint: where the complete one is (None on ranks other than 0); seconds: training and
     scoring since the last rung; digest: SHA-256 of the checkpoint's description, in hex, "" where it is not known;
-    problem: why the checkpoint could not be kept, with which the trial has failed.
+    problem: why the checkpoint could not be kept, with which the trial has failed; scored_at: this process's monotonic
+    seconds when it was scored, after which its checkpoint is kept.
     """
 
+    scored_at: float = field(default_factory=time.monotonic, kw_only=True, compare=False, repr=False)
     rung: int
     images_seen: int
     scores: Mapping[str, float]
@@ -118,13 +121,15 @@ class Outcome:
     """How a trial ended, and why in one sentence: through all rungs, stopped by its reporter, failed, or paused.
 
     paused: its workers were told to leave; its newest checkpoint has all that it is, for others to go on from.
-    results: of all rungs so far (on ranks other than 0, of those before a resume only).
+    results: of all rungs so far (on ranks other than 0, of those before a resume only). cause: of a failed one,
+    diverged or storage.
     """
 
     state: Literal["finished", "stopped", "failed", "paused"]
     reason: str
     images_seen: int = 0
     results: tuple[RungResult, ...] = ()
+    cause: str = ""
 
 
 class Reporter(Protocol):

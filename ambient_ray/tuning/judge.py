@@ -138,16 +138,20 @@ class Judge:
         self._left_out: list[str] = []
         for trial in Study(study, storage, objectives).trials():
             for rung in trial.rungs:
-                try:
-                    self._judge.record(trial.number, rung.rung, rung.scores, trial.replica_of)
-                except ValueError as error:
-                    self._left_out.append(str(error))
+                self.record(trial.number, rung.rung, rung.scores, trial.replica_of)
 
     def decide(
         self, trial: int, arm: str, rung: int, scores: Mapping[str, float], configuration: int | None = None
     ) -> bool:
         """Record a rung's scores; True when the trial goes on. Arguments and errors as for `RungJudge.decide`."""
         return self._judge.decide(trial, arm, rung, scores, configuration)
+
+    def record(self, trial: int, rung: int, scores: Mapping[str, float], configuration: int | None = None) -> None:
+        """Take in a rung of the past without deciding; arguments as for `decide`. One that cannot be is left out."""
+        try:
+            self._judge.record(trial, rung, scores, configuration)
+        except ValueError as error:
+            self._left_out.append(str(error))
 
     def left_out(self) -> list[str]:
         """Why each stored rung that could not be taken in was left out; empty unless the policy was changed."""

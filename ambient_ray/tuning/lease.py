@@ -96,9 +96,14 @@ class Holder:
         return cls(uuid.uuid4().hex, socket.gethostname(), _machine(), os.getpid(), _started(os.getpid()) or 0.0)
 
     @property
+    def here(self) -> bool:
+        """Whether it runs, or ran, where its process id can be looked up from here."""
+        return self.machine == _machine()
+
+    @property
     def dead(self) -> bool:
         """Whether it is known to have ended: on this machine, and no longer there."""
-        return self.machine == _machine() and _started(self.pid) != self.started
+        return self.here and _started(self.pid) != self.started
 
 
 def _read(board: Board) -> Holder | None:

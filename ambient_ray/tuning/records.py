@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .faults import Fault
 from .pareto import hypervolume, pareto_front
 
 # Settings that a plain DDPM's label need not repeat.
@@ -77,6 +78,8 @@ class TrialRecord:
         begun: its place in the study's history, in which every start, rung and end of a trial has its own, from 1 on;
             0 where nobody noted it.
         over: the place of its end, likewise.
+        cause: why it has failed, one of `faults.CAUSES`; "" for trials that have not, and in older studies.
+        faults: failures that it survived, in order.
         notes: what went wrong and was got over, in order: what it waited for, which checkpoint was damaged.
     """
 
@@ -92,6 +95,8 @@ class TrialRecord:
     noted: Mapping[str, Any] = field(default_factory=dict)
     begun: int = 0
     over: int = 0
+    cause: str = ""
+    faults: tuple[Fault, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

@@ -15,6 +15,7 @@ from ambient_ray.errors import UserError
 from ambient_ray.redaction import redacted
 from ambient_ray.storage import Patience
 
+from .faults import Fault
 from .history import turns
 from .journal import Journal
 from .lease import Board, FileBoard
@@ -32,6 +33,7 @@ from .records import (
 from .space import Space
 
 _RUNG = "rung:"
+_FAULT = "fault:"
 _NOTES = 50  # kept of a trial, the last ones
 
 
@@ -132,11 +134,6 @@ class Study:
         """Remember for how long the study has been searched in all."""
         self._remember("seconds", seconds)
 
-    def tell_waits(self, say: Callable[[str], None]) -> None:
-        """Say from now on to `say` when the journal waits for a full disk, and when it goes on."""
-        if self._journal is not None:
-            self._journal.say = say
-
     def show_live(self, state: Mapping[str, Any]) -> None:
         """Leave word of the process that searches it, for whoever reads this storage (`read_study`)."""
         self._study.set_user_attr("live", dict(state))
@@ -159,6 +156,11 @@ class Study:
         if self.storage_url.startswith("journal:"):
             return FileBoard(Path(f"{self.storage_url.removeprefix('journal:')}.lease"))
         return _StudyBoard(self._storage, self._study._study_id)
+
+    def tell_waits(self, say: Callable[[str], None]) -> None:
+        """Say from now on to `say` when the journal waits for a full disk, and when it goes on."""
+        if self._journal is not None:
+            self._journal.say = say
 
     def _remember(self, key: str, value: Any) -> None:
         self._study.set_user_attr(key, value)
@@ -265,6 +267,16 @@ class Study:
         self._storage.set_trial_user_attr(self._ids[number], f"{_RUNG}{record.rung}", record.to_dict())
         self._records[number] = self._records[number].with_rung(record)
 
+    def survived(self, number: int, fault: Fault) -> bool:
+        """Remember a failure that a trial survived; False when it was known already."""
+        faults = self._records[number].faults
+        if fault.key in [known.key for known in faults]:
+            return False
+        key = f"{_FAULT}{len(faults):03d}"
+        self._storage.set_trial_user_attr(self._ids[number], key, fault.to_dict())
+        self._records[number] = replace(self._records[number], faults=(*faults, fault))
+        return True
+
     def note(self, number: int, text: str) -> None:
         """Remember what a running trial waits for or got over, as a clause without its name; the last 50 are kept."""
         trial = self._records[number]
@@ -274,7 +286,7 @@ class Study:
         self._storage.set_trial_user_attr(self._ids[number], "notes", list(notes))
         self._records[number] = replace(trial, notes=notes)
 
-    def finish(self, number: int, state: State, reason: str = "", *, rungs_left: float = 0.0) -> None:
+    def finish(self, number: int, state: State, reason: str = "", *, rungs_left: float = 0.0, cause: str = "") -> None:
         """End a trial. In the storage it stands with its best rung (`best_rung`).
 
         A stopped trial stands as infeasible, with a violation that is larger the earlier it was stopped. What the
@@ -285,14 +297,15 @@ class Study:
             state: finished, stopped or failed.
             reason: one sentence, for stopped and failed trials.
             rungs_left: for a stopped trial, the share of its training length that it was spared, in (0, 1].
+            cause: for a failed trial, one of `faults.CAUSES`.
         """
         trial_id = self._ids[number]
         spared = rungs_left if state == "stopped" else 0.0
         # One entry, as a journal waits for the disk at each.
         turn = self._next_turn()
-        end = {"outcome": state, "reason": reason, "spared": spared, "turn": turn}
+        end = {"outcome": state, "reason": reason, "spared": spared, "turn": turn, "cause": cause}
         self._storage.set_trial_user_attr(trial_id, "end", end)
-        record = replace(self._records[number], state=state, reason=reason, spared=spared, over=turn)
+        record = replace(self._records[number], state=state, reason=reason, spared=spared, over=turn, cause=cause)
         self._records[number] = record
         self._settle_reference()
         best = best_rung(candidates_of([record], self.objectives), self.reference)
@@ -362,6 +375,8 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
         spared=attrs.get("spared", 0.0),
         noted=attrs.get("sampler", {}),
         notes=tuple(attrs.get("notes", ())),
+        cause=attrs.get("cause", ""),
+        faults=tuple(Fault(**attrs[key]) for key in sorted(attrs) if key.startswith(_FAULT)),
         begun=trial.user_attrs.get("turn", 0),
         over=end.get("turn", 0),
     )

@@ -39,3 +39,20 @@ def test_every_recipe_is_on_the_page():
             name = str(path.relative_to(CLUSTER))
             assert name in text or path.name == "build.lock", f"cluster/README.md does not name {name}"
     assert "\n## Runbook\n" in text
+
+
+def listening(makefile, recipe, sbatch):
+    """Servers that are started on other addresses than the loopback."""
+    found = [line for line in makefile.splitlines() if "mlflow ui" in line and "--host 127.0.0.1" not in line]
+    found += [
+        line for line in recipe.splitlines() if line.startswith("MLFLOW_HOST=") and line != "MLFLOW_HOST=127.0.0.1"
+    ]
+    return found + ([] if "--dashboard-host=127.0.0.1" in sbatch else ["slurm.sbatch: Ray's dashboard"])
+
+
+def test_servers_listen_on_the_loopback_unless_told_otherwise():
+    texts = [path.read_text() for path in (ROOT / "Makefile", CLUSTER / "mlflow/README.md", CLUSTER / "slurm.sbatch")]
+    assert "mlflow ui" in texts[0] and "MLFLOW_HOST=" in texts[1]
+    assert listening(*texts) == []
+    opened = [text.replace("127.0.0.1", "0.0.0.0") for text in texts]
+    assert len(listening(*opened)) == 3

@@ -170,6 +170,30 @@ def test_two_searches_of_one_study_do_not_meet(tmp_path):
     lock_study(tmp_path).close()
 
 
+def test_two_searches_of_one_study_in_two_folders_do_not_meet(tmp_path):
+    """As on two machines with one database: no lock is seen by both."""
+    from ambient_ray.tuning.lease import Lease
+    from ambient_ray.tuning.records import Objectives
+    from ambient_ray.tuning.study import Study
+
+    url = f"sqlite:///{tmp_path}/studies.db"
+    board = Study("shared", url, Objectives("fd_classifier", "f_mem")).board()
+    assert board is not None
+    first = Lease("shared", board)
+    first.take()
+    try:
+        config = validate(load("search", ["study=shared", f"output_dir={tmp_path}/there", f"storage={url}"]))
+        with pytest.raises(
+            StudyBusyError, match=r"study 'shared' is being searched by process \d+ on \S+ already; wait"
+        ):
+            prepare(config)
+    finally:
+        first.release()
+    prepared = prepare(config)
+    assert prepared.lease is not None
+    prepared.lease.release()
+
+
 def test_multirun_is_refused():
     from ambient_ray.console.command import check_overrides
 

@@ -24,7 +24,7 @@ from ambient_ray.storage import (
     removable,
 )
 from ambient_ray.training import World, read_checkpoint, run_trial
-from ambient_ray.training.ray_worker import newest_checkpoint
+from ambient_ray.training.newest import newest_checkpoint
 
 RUNGS = (64, 128)
 FILES = {"model.safetensors", "train_state.safetensors", "samples.npz", "checkpoint.json"}

@@ -258,3 +258,29 @@ def test_the_gallery_shows_the_neighbours_that_the_scoring_found(tmp_path: Path)
     row = picture[int(picture.shape[0] * 0.6)]
     greys = [int(level) for level in row if level in (9, 49, 120, 160)]
     assert list(dict.fromkeys(greys)) == [49, 120, 9, 160]
+
+
+def test_a_clock_that_was_set_back_between_two_lives_gives_no_run_that_ends_before_it_began(
+    store: TrackingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ambient_ray.tracking.recording import backlog, runs
+
+    days = (1_900_000_000.0, 1_800_000_000.0)
+    for day in days:
+        monkeypatch.setattr(backlog, "now", lambda day=day: day)
+        monkeypatch.setattr(runs, "now", lambda day=day: day)
+        with StudyRecorder(store) as recorder:
+            recorder.start("back", PARAMS)
+            recorder.trial_started(0, "ddpm", {"objective.sigma_tn": 0.0})
+            if day == days[1]:
+                score(recorder, 0, 0)
+                recorder.trial_ended(0, "finished")
+                recorder.finish({"hypervolume": 1.0})
+    found = runs_of(store, "back")
+    assert len(found) == 2 and {run.info.status for run in found.values()} == {"FINISHED"}
+    assert all(run.info.start_time <= run.info.end_time for run in found.values())
+    steps = [
+        step for run in found.values() for key in run.data.metrics if "system" in key
+        for step, _ in history(store, run, key)
+    ]  # fmt: skip
+    assert steps and min(steps) >= 0

@@ -20,8 +20,8 @@ from ambient_ray.training import CheckpointMismatchError, PackedTrial, World, ru
 from ambient_ray.training import loop as loop_module
 from ambient_ray.training.checkpoint import read_checkpoint
 from ambient_ray.training.meter import Meter
+from ambient_ray.training.newest import newest_checkpoint
 from ambient_ray.training.notice import Notice, watch
-from ambient_ray.training.ray_worker import newest_checkpoint
 from ambient_ray.training.trial import pause_name, progress_of
 
 TIMED = ("images_per_second",)

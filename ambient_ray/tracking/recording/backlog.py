@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ambient_ray.clock import now
 from ambient_ray.errors import UserError
 
 from ..labels import FIGURES
@@ -63,7 +64,7 @@ class Backlog:
         with self._changed:
             if self._closed:
                 raise RuntimeError("this recorder is closed")
-            self._queue.append(Waiting(event, time.time()))
+            self._queue.append(Waiting(event, now()))
             self._changed.notify_all()
 
     def head(self) -> Waiting | None:
@@ -248,7 +249,7 @@ class Backlog:
     def promise_later(self, patience: float, text: str) -> None:
         """Nobody waits longer than `patience` seconds for an event's promise: it raises WaitingError(text)."""
         with self._changed:
-            late = [waiting for waiting in self._queue if time.time() - waiting.at >= patience]
+            late = [waiting for waiting in self._queue if now() - waiting.at >= patience]
         for waiting in late:
             where = f"waits in {self.folder} and is made by the next command of this study that reaches it"
             fail(waiting.event, WaitingError(f"{text} {where if waiting.entry else 'is made if it answers in time'}"))

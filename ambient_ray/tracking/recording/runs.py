@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-import time
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ambient_ray.clock import now
 from ambient_ray.storage import SAMPLES
 
 from ..checkpoint import CheckpointUnreadableError, local_checkpoint
@@ -72,6 +72,7 @@ class _TrialRun:
     inputs: bool = False  # whether the dataset is logged
     facts: dict[str, str] = field(default_factory=dict)
     started: events.TrialStarted | None = None
+    began: int = 0  # the run, in milliseconds since 1970
     notes: tuple[str, ...] = ()
 
 
@@ -211,7 +212,7 @@ class StudyRuns:
     @write.register
     def _(self, event: events.TrialEnded) -> None:
         trial = self._trial(event.number)
-        self._end(trial.run_id, event.state, event.reason)
+        self._end(trial.run_id, event.state, event.reason, trial.began)
         trial.state = event.state
         if not self._warm:
             self._warm = True
@@ -232,12 +233,12 @@ class StudyRuns:
     def _(self, event: events.Measured) -> None:
         from mlflow.entities import Metric
 
-        run_id, now = self._trial(event.number).run_id, self._now()
+        run_id, moment = self._trial(event.number).run_id, self._now()
         new = []
         for key, value in finite(event.metrics).items():
             earlier = [m for m in self.client.get_metric_history(run_id, key) if m.step == event.images_seen]
             if not earlier or max(earlier, key=lambda m: m.timestamp).value != value:
-                new.append(Metric(key, value, now, event.images_seen))
+                new.append(Metric(key, value, moment, event.images_seen))
         if new:
             self.client.log_batch(run_id, metrics=new)
 
@@ -257,8 +258,8 @@ class StudyRuns:
         with tempfile.TemporaryDirectory(prefix="ambient-figures-") as scratch:
             measured = event.draw(Path(scratch))
             self.client.log_artifacts(self.run_id, scratch, FIGURES)
-        now = self._now()
-        metrics = [Metric(key, value, now, event.images_seen) for key, value in finite(measured).items()]
+        moment = self._now()
+        metrics = [Metric(key, value, moment, event.images_seen) for key, value in finite(measured).items()]
         if metrics:
             self.client.log_batch(self.run_id, metrics=metrics)
 
@@ -279,17 +280,17 @@ class StudyRuns:
     def _(self, event: events.StudyFinished) -> None:
         from mlflow.entities import Metric
 
-        now = self._now()
-        metrics = [Metric(key, value, now, event.images_seen) for key, value in finite(event.metrics).items()]
+        moment = self._now()
+        metrics = [Metric(key, value, moment, event.images_seen) for key, value in finite(event.metrics).items()]
         if metrics:
             self.client.log_batch(self.run_id, metrics=metrics)
         if event.note:
             self.client.set_tag(self.run_id, NOTE, f"{event.note}\n\n{self._link}".strip())
         for trial in self._trials.values():
             if trial.state is None:
-                self._end(trial.run_id, "killed", "the search ended before this trial did")
+                self._end(trial.run_id, "killed", "the search ended before this trial did", trial.began)
                 trial.state = "killed"
-        self._end(self.run_id, event.state, "")
+        self._end(self.run_id, event.state, "", int(self._began * 1000))
 
     # -- what the events are written with
 
@@ -300,7 +301,7 @@ class StudyRuns:
 
     def _now(self) -> int:
         """When the event happened, in milliseconds: the same however often it is tried, so nothing is logged twice."""
-        return int((self.at or time.time()) * 1000)
+        return int((self.at or now()) * 1000)
 
     def _create_trial(self, event: events.TrialStarted) -> _TrialRun:
         parent = self.run_id if event.parent is None else self._trial(event.parent).run_id
@@ -314,7 +315,7 @@ class StudyRuns:
             tags={"mlflow.parentRunId": parent, STUDY: self.study, KIND: kind, TRIAL: str(event.number), **of},
         )
         self._creating.discard(event.number)
-        self._trials[event.number] = _TrialRun(run.info.run_id, {}, None, steps=set())
+        self._trials[event.number] = _TrialRun(run.info.run_id, {}, None, steps=set(), began=run.info.start_time)
         return self._trials[event.number]
 
     def _log_rung_files(self, trial: _TrialRun, event: events.RungScored) -> Exception | None:
@@ -346,22 +347,23 @@ class StudyRuns:
                 problem = error
         return problem
 
-    def _end(self, run_id: str, state: str, reason: str) -> None:
+    def _end(self, run_id: str, state: str, reason: str, began: int) -> None:
+        """began: the run, in ms; it does not end before, though its clock may have been set back between two lives."""
         from mlflow.entities import RunTag
 
         tags = text_tags({STATE: state, REASON: reason})
         self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-        self.client.set_terminated(run_id, status=STATUS[state], end_time=self._now())
+        self.client.set_terminated(run_id, status=STATUS[state], end_time=max(self._now(), began))
 
     def _log_load(self) -> None:
         """Now and then, how busy the driver's machine is, as system metrics of the study's run."""
         from mlflow.entities import Metric
 
-        now = time.time()
-        if self.at and now - self.at > _LATE:
+        moment = now()
+        if self.at and moment - self.at > _LATE:
             return
-        at, step = int(now * 1000), int(now - self._began)
-        load = [Metric(f"{SYSTEM}{key}", value, at, step) for key, value in self._load.metrics(now).items()]
+        at, step = int(moment * 1000), max(0, int(moment - self._began))  # an earlier life's clock may have been ahead
+        load = [Metric(f"{SYSTEM}{key}", value, at, step) for key, value in self._load.metrics(moment).items()]
         if load:
             self.client.log_batch(self.run_id, metrics=load)
 
@@ -374,11 +376,11 @@ class StudyRuns:
             state = tags.get(STATE)
             if run.info.status not in ("FINISHED", "FAILED", "KILLED"):
                 state = "killed"
-                self._end(run.info.run_id, state, "the search was interrupted")
+                self._end(run.info.run_id, state, "the search was interrupted", run.info.start_time)
             facts = {key: value for key, value in tags.items() if key.startswith("fact.")}
             inputs = bool(run.inputs is not None and run.inputs.dataset_inputs)
             self._trials[int(tags[TRIAL])] = _TrialRun(
-                run.info.run_id, dict(run.data.params), state, facts=facts, inputs=inputs,
+                run.info.run_id, dict(run.data.params), state, facts=facts, inputs=inputs, began=run.info.start_time,
                 notes=tuple(tags[NOTES].splitlines()) if NOTES in tags else (),
             )  # fmt: skip
 

@@ -1,17 +1,19 @@
 """Run a study's trials over a Ray cluster until it holds as many as wanted."""
 
+import math
 import os
 import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ambient_ray.errors import UserError
 
 from ..budget import Budget
+from ..faults import MOST_BLAMELESS
 from ..judge import RungPolicy, start_judge
 from ..space import Space
 from ..study import Study
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
     from .searcher import Listener
 
 # Ray reads these when it is imported; the user's own settings win. (Reasons: Tune's result loggers and its
-# Ctrl-C handler would do our work a second time; starvation must show, but a busy machine is not starved; Ray Train's
-# watcher of nodes is a process for each slot, where ours is a thread for eight.)
+# Ctrl-C handler would do our work a second time, and a dead driver is told in a sentence of ours; starvation must show,
+# but a busy machine is not starved; Ray Train's watcher of nodes is a process for each slot, where ours is a thread for
+# eight.)
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
@@ -37,11 +40,14 @@ ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "RAY_ENABLE_AUTO_CONNECT": "0",  # a thread that asks too late must not start, or join, another cluster
 }
 
 
+# Of the search's node, for each trial's driver: Ray counts in 1e-4, so that 10,000 of them fit.
+_DRIVERS_SHARE = 1e-4
 # Where hours bound a search and not trials, Tune still wants a number.
 _MOST_TRIALS = 1_000_000
 
@@ -67,6 +73,7 @@ class SearchPlan:
         pack: how many trials a worker trains together.
         joined: the cluster is not the search's own, so that its nodes come and go.
         wait_minutes: how long a search waits for a joined cluster's first nodes.
+        hang_minutes: without a sign of life, after which a trial's workers are killed and it is taken up again.
         patience: hours that a trial waits for a full disk, or a store that is away.
     """
 
@@ -82,13 +89,17 @@ class SearchPlan:
     pack: int = 1
     joined: bool = False
     wait_minutes: float = 0.0
+    hang_minutes: float | None = None
     patience: float = 12.0
 
     def slots(self) -> Slots:
         """Slots for these trials; none has started yet."""
         # In a joined cluster the hosts may be on nodes that don't know our settings.
         environment = {key: value for key, value in os.environ.items() if key in ENVIRONMENT}
-        return Slots(self.shape, tuple(self.imports), self.max_failures, environment, self.pack)
+        return Slots(
+            self.shape, tuple(self.imports), self.max_failures, environment, self.pack,
+            None if self.hang_minutes is None else 60 * self.hang_minutes,
+        )  # fmt: skip
 
 
 def joins(address: str | None) -> bool:
@@ -176,7 +187,8 @@ def trials_ahead(
         TrialShapeError: there is no room, or was none in `plan.wait_minutes`.
     """
     if plan.joined:
-        wait_for_nodes(plan.shape, plan.wait_minutes, say)
+        # What was begun is not given up for want of nodes: the search has had some.
+        wait_for_nodes(plan.shape, math.inf if only_begun else plan.wait_minutes, say)
     fits = min(plan.shape.concurrency(staying()) * plan.pack, plan.max_concurrent or sys.maxsize)
     waiting, spent = len(study.running()), _budget(plan, fits).reached(study.trials(), study.seconds)
     if only_begun or spent:
@@ -190,6 +202,29 @@ def trials_ahead(
 
 def _budget(plan: SearchPlan, at_once: int) -> Budget:
     return replace(plan.budget, gpus=plan.shape.gpus * plan.shape.most_workers, at_once=at_once)
+
+
+def _beats(judge: Any) -> Callable[[], Mapping[int, tuple[int, float]]]:
+    """How far the trials are, as the judge has heard; one that is being started again tells nothing new."""
+    import ray
+
+    heard: dict[int, tuple[int, float]] = {}
+
+    def ask() -> Mapping[int, tuple[int, float]]:
+        with suppress(ray.exceptions.GetTimeoutError):
+            heard.update(ray.get(judge.beats.remote(), timeout=30))
+        return dict(heard)
+
+    return ask
+
+
+def this_node() -> str:
+    """The resource that Ray gives to the node of this process alone, 1 of it. Ray must have been started."""
+    import ray
+
+    mine = ray.get_runtime_context().get_node_id()
+    here = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == mine)
+    return next(str(key) for key in here if key.startswith("node:") and not key.startswith("node:__"))
 
 
 def run_search(
@@ -220,11 +255,10 @@ def run_search(
     Returns:
         Why it ended, as one clause; "" when what was begun is all.
     """
-    import ray
     from ray import tune  # a second, in which the slots' workers start
 
     from .scratch import ray_scratch
-    from .searcher import StudySearcher
+    from .searcher import DriverDeaths, StudySearcher
     from .trial import drive_trial
 
     for trial in [t for t in study.running() if not t.settings]:
@@ -234,26 +268,29 @@ def run_search(
         return spent
     roster, budget = Roster(slots.grow(at_once), place_of), _budget(plan, at_once)
     judge = start_judge(study, plan.policy)
-    on_start(lambda: dict(ray.get(judge.beats.remote(), timeout=30)))
+    on_start(_beats(judge))
     needed = plan.policy.needed(study.objectives)
     searcher = StudySearcher(
-        study, plan.space, {
-            **shared, "judge": judge, "folder": plan.folder, "uid": study.uid, "needed": needed, "study": study.name,
-            "patience": plan.patience,
-        },
+        study, plan.space, {**shared, "judge": judge, "folder": plan.folder, "uid": study.uid, "needed": needed,
+                                  "study": study.name, "patience": plan.patience},
         plan.rungs, study.running(), listeners, roster, spent=lambda seconds: budget.reached(study.trials(), seconds),
     )  # fmt: skip
-    # A driver that takes a CPU starves the workers; Tune refuses to ask for nothing, so it asks for 1 MB.
-    trainable = tune.with_resources(drive_trial, tune.PlacementGroupFactory([{"CPU": 0, "memory": 2**20}]))
-    with ray_scratch("tune") as folder:
-        tuner = tune.Tuner(
+    # A driver that takes a CPU starves the workers; Tune refuses to ask for nothing, so it asks for a little of
+    # what this node alone has: other nodes come and go.
+    trainable = tune.with_resources(drive_trial, tune.PlacementGroupFactory([{"CPU": 0, this_node(): _DRIVERS_SHARE}]))
+    with ray_scratch("tune") as folder, _following(plan, most, slots, roster, say):
+        tune.Tuner(
             trainable,
             # As many at once as the searcher has slots for.
             tune_config=tune.TuneConfig(search_alg=searcher, num_samples=most, reuse_actors=True),
-            run_config=tune.RunConfig(name=time.strftime("%Y%m%d-%H%M%S"), storage_path=folder, verbose=0),
-        )
-        with _following(plan, most, slots, roster, say):
-            tuner.fit()
+            run_config=tune.RunConfig(
+                name=time.strftime("%Y%m%d-%H%M%S"),
+                storage_path=folder,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=MOST_BLAMELESS),
+                callbacks=[DriverDeaths(searcher)],
+            ),
+        ).fit()
     return searcher.ended_because or budget.reached(study.trials(), study.seconds)
 
 

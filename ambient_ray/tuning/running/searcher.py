@@ -4,13 +4,18 @@ Ray's own OptunaSearch cannot hold two objectives: a missing score leaves its tr
 that stopped early counts as complete. Here the study is the truth, and this adapter only translates.
 """
 
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from ray.tune import Callback
 from ray.tune.search import Searcher
 
+from ambient_ray.clock import now
+
+from ..faults import Fault
 from ..opening import SpaceExhaustedError
 from ..records import RungRecord, TrialRecord
 from ..space import Space
@@ -31,6 +36,9 @@ class Listener(Protocol):
 
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
         """A rung's scores are in the study."""
+
+    def trial_survived(self, trial: TrialRecord, fault: Fault) -> None:
+        """Something failed, and the trial is taken up again."""
 
     def trial_noted(self, trial: TrialRecord, text: str) -> None:
         """A trial waits for a disk or store, goes on, or got over something; a clause without its name."""
@@ -118,9 +126,9 @@ class StudySearcher(Searcher):
 
         Remembered every ten seconds at the most: the storage may wait for a disk.
         """
-        seconds, now = self._study.elapsed(), time.monotonic()
-        if now - self._ticked >= _REMEMBERED_EVERY:
-            self._ticked = now
+        seconds, ticks = self._study.elapsed(), time.monotonic()
+        if ticks - self._ticked >= _REMEMBERED_EVERY:
+            self._ticked = ticks
             self._study.searched(seconds)
         return seconds
 
@@ -135,7 +143,7 @@ class StudySearcher(Searcher):
             for listener in self._listeners:
                 listener.trial_noted(self._study.trial(number), str(result["note"]))
         for rung in result.get("rungs", ()):
-            record = replace(RungRecord(**rung), at=time.time())
+            record = replace(RungRecord(**rung), at=now())
             known = next((r for r in self._study.trial(number).rungs if r.rung == record.rung), None)
             if known is None:
                 self._study.record_rung(number, record)
@@ -144,6 +152,8 @@ class StudySearcher(Searcher):
             elif record.digest not in ("", known.digest):  # trained again, as its checkpoint was damaged
                 again = replace(known, checkpoint=record.checkpoint, digest=record.digest)
                 self._study.record_rung(number, again)
+        for fault in result.get("faults", ()):  # lists, as Tune flattens mappings
+            self._survived(number, fault)
         if "state" in result:
             self._end(number, result)
 
@@ -153,7 +163,22 @@ class StudySearcher(Searcher):
         self._free.give(self._slots.pop(trial_id))
         if self._study.trial(number).state == "running":
             reason = "its driver ended without a word; see Ray's logs" if error else "it ended without reporting how"
-            self._end(number, {"state": "failed", "reason": reason})
+            self._end(number, {"state": "failed", "reason": reason, "cause": "driver died"})
+
+    def driver_died(self, trial_id: str) -> None:
+        """A trial's driver is gone, and Tune starts it again: its slot still has the trial."""
+        number = self._numbers[trial_id]
+        if self._study.trial(number).state == "running":
+            fault = {"cause": "driver died", "reason": "its driver in Ray Tune died", "key": secrets.token_hex(4)}
+            self._survived(number, fault)
+
+    def _survived(self, number: int, told: Mapping[str, Any]) -> None:
+        trial = self._study.trial(number)
+        seen = trial.rungs[-1].images_seen if trial.rungs else 0
+        fault = Fault(**told, images_seen=seen, at=now())
+        if trial.state == "running" and self._study.survived(number, fault):
+            for listener in self._listeners:
+                listener.trial_survived(self._study.trial(number), fault)
 
     def _tell_rung(self, number: int, record: RungRecord) -> None:
         for listener in self._listeners:
@@ -167,7 +192,8 @@ class StudySearcher(Searcher):
         reason = result.get("reason", "")
         if result["state"] == "stopped":
             reason = f"dominated at rung {len(rungs)} of {len(self._rungs)}"
-        self._study.finish(number, result["state"], reason, rungs_left=1 - seen / self._rungs[-1])
+        cause = result.get("cause", "") if result["state"] == "failed" else ""
+        self._study.finish(number, result["state"], reason, rungs_left=1 - seen / self._rungs[-1], cause=cause)
         self._tick()
         for listener in self._listeners:
             listener.trial_ended(self._study.trial(number))
@@ -181,3 +207,18 @@ class StudySearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing, for the same reason."""
+
+
+class DriverDeaths(Callback):
+    """Tells a searcher of drivers that Tune starts again, which Tune itself tells its callbacks only."""
+
+    def __init__(self, searcher: StudySearcher) -> None:
+        self._searcher = searcher
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial's driver died and is started again."""
+        self._searcher.driver_died(trial.trial_id)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its callbacks beside the experiment, which nothing here reads."""
+        return {}

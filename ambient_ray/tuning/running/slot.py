@@ -6,12 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..faults import BLAMELESS, MOST_BLAMELESS, too_many
+
 # Seconds after which a call that waits for news comes back without any, and is made again.
 POLL = 20.0
 # Seconds without a new trial after which a slot of several seats begins with those that it has.
 GATHER = 2.0
 # Groups of workers in a row that ended before they asked for a trial, after which a slot gives up.
 _STILLBORN = 3
+# Seconds between two looks beyond which the watchdog was not there itself, as in a stopped process.
+_AWAY = 10.0
 
 Job = Mapping[str, Any]
 Message = Mapping[str, Any]
@@ -19,11 +23,11 @@ Message = Mapping[str, Any]
 
 @dataclass
 class _Held:
-    """A trial in its seat: its messages, how often its workers failed, whether some have it now."""
+    """A trial in its seat: its messages, why its workers failed so far, whether some have it now."""
 
     job: Job
     told: list[Message] = field(default_factory=list)
-    failures: int = 0
+    causes: list[str] = field(default_factory=list)
     taken: bool = False
 
     @property
@@ -40,32 +44,41 @@ class Slot:
         run: starts workers that serve this slot, as the given launch, and waits until they have ended; raises when
             they failed. Called in the slot's own thread, again after every failure.
         max_failures: how often a trial is given to new workers after its workers failed.
-        reason: one sentence for an error that `run` raised.
+        explain: the cause (`faults.Cause`) of an error that `run` raised, and one clause about it.
         first_launch: what the first launch is called; larger than any that workers still alive may belong to.
         seats: how many trials its workers take at once.
         preempted: whether an error that `run` raised says that a node was taken away; no trial is to blame then.
         misfits: whether workers should be started anew, as more or fewer of them: asked before they get a trial.
+        hang: seconds without a sign of life after which workers that have a trial are killed; None: never.
+        kill: ends the workers of a launch, which `run` then raises for.
+        clock: seconds that no change of the wall clock moves.
     """
 
     def __init__(
         self,
         run: Callable[[int], None],
         max_failures: int,
-        reason: Callable[[BaseException], str],
+        explain: Callable[[BaseException], tuple[str, str]],
         first_launch: int = 0,
         seats: int = 1,
         preempted: Callable[[BaseException], bool] = lambda error: False,
         misfits: Callable[[], bool] = lambda: False,
+        hang: float | None = None,
+        kill: Callable[[int], None] = lambda launch: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._run, self._max_failures, self._reason = run, max_failures, reason
+        self._run, self._max_failures, self._explain = run, max_failures, explain
         self._preempted, self._misfits = preempted, misfits
+        self._hang, self._kill, self._clock = hang, kill, clock
+        self._sign = self._looked = clock()
+        self._hung = ""
         self._changed = threading.Condition()
         self._seats: list[_Held | None] = [None] * seats
         self._submitted = 0.0
         self._launch = first_launch - 1
         self._given: list[list[Job]] = []  # to the workers of this launch, in order
         self._asked = self._closed = self._leaving = False
-        self._broken = ""
+        self._broken: tuple[str, str] | None = None
         self._thread = threading.Thread(target=self._keep_running, name="slot", daemon=True)
         self._thread.start()
 
@@ -75,10 +88,11 @@ class Slot:
             held = self._seats[seat]
             if held is not None and held.job["number"] == job["number"]:
                 return
-            self._seats[seat] = held = _Held(job)
+            self._seats[seat] = held = _Held(job, causes=list(job.get("causes", ())))
             self._submitted = time.monotonic()
             if self._broken:
-                held.told.append({"state": "failed", "reason": self._broken})
+                cause, reason = self._broken
+                held.told.append({"state": "failed", "reason": reason, "cause": cause})
             self._changed.notify_all()
 
     def news(self, number: int, after: int, seconds: float = POLL) -> list[Message] | None:
@@ -121,6 +135,7 @@ class Slot:
                     self._given.append([held.job for held in waiting])
                     for held in waiting:
                         held.taken = True
+                    self._sign = self._clock()
                     self._changed.notify_all()
                 if len(self._given) > index:
                     return "jobs", self._given[index]
@@ -136,8 +151,35 @@ class Slot:
             if launch != self._launch or held is None or held.ended:
                 return False
             held.told.append(message)
+            self._sign = self._clock()
             self._changed.notify_all()
             return True
+
+    def alive(self, launch: int) -> None:
+        """A worker of a launch advances."""
+        with self._changed:
+            if launch == self._launch:
+                self._sign = self._clock()
+
+    def look(self) -> None:
+        """Have workers killed that hang: to be called every second or so.
+
+        One sign from any of them is enough: they wait for each other, so that one that hangs halts them all.
+        """
+        with self._changed:
+            now = self._clock()
+            if now - self._looked > _AWAY:  # nor could it hear any sign
+                self._sign += now - self._looked
+            self._looked = now
+            at_work = any(held is not None and held.taken and not held.ended for held in self._seats)
+            if self._hang is None or not at_work:
+                self._sign = now
+                return
+            if now - self._sign < self._hang:
+                return
+            self._hung = f"it hung: no sign of life for {self._hang / 60:.3g} minutes (trial.hang_minutes)"
+            self._sign, launch = now, self._launch  # should they outlive this, they are killed again
+        self._kill(launch)
 
     @property
     def served(self) -> bool:
@@ -158,6 +200,14 @@ class Slot:
 
         with self._changed:
             return self._changed.wait_for(said, seconds)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Which trials of which study it holds, for its log: study, and trial, a number or a list."""
+        with self._changed:
+            jobs = [held.job for held in self._seats if held is not None and not held.ended]
+        numbers = [job["number"] for job in jobs]
+        return {"study": jobs[0].get("study", ""), "trial": numbers if len(numbers) > 1 else numbers[0]} if jobs else {}
 
     def close(self, seconds: float) -> None:
         """Send the workers home and wait for them, at most so long."""
@@ -180,30 +230,35 @@ class Slot:
                 if self._closed:
                     return
                 self._launch += 1
-                self._given, self._asked, self._leaving = [], False, False
+                self._given, self._asked, self._leaving, self._hung = [], False, False, ""
             preempted = False
             try:
                 self._run(self._launch)
-                reason = "its workers ended without a word"
+                cause, reason = "worker died", "its workers ended without a word"
             except Exception as error:  # whatever ended the workers is the trials' end at the worst, not the slot's
-                reason, preempted = self._reason(error), self._preempted(error)
+                (cause, reason), preempted = self._explain(error), self._preempted(error)
             with self._changed:
                 blameless = self._leaving or preempted
                 stillborn = 0 if self._asked or blameless else stillborn + 1
                 self._asked = False
-                if stillborn >= _STILLBORN:
-                    self._broken = reason
-                self._failed(reason, counts=not blameless)
+                # Who is killed from outside while it starts says nothing of whether workers can start.
+                if stillborn >= (MOST_BLAMELESS if cause in BLAMELESS else _STILLBORN):
+                    self._broken = cause, reason
+                cause, reason = ("hang", self._hung) if self._hung else (cause, reason)
+                self._failed(cause, reason, counts=not blameless)
                 self._changed.notify_all()
                 if self._broken:
                     return
 
-    def _failed(self, reason: str, counts: bool = True) -> None:
+    def _failed(self, cause: str, reason: str, counts: bool = True) -> None:
         """Workers are gone: their trials are for the next ones, or, where that counts, may have failed."""
         for held in self._seats:
             if held is None or held.ended:
                 continue
-            held.failures += held.taken and counts
-            if self._broken or held.failures > self._max_failures:
-                held.told.append({"state": "failed", "reason": reason})
+            if held.taken and counts:
+                held.causes.append(cause)
+            if self._broken or too_many(held.causes, self._max_failures):
+                held.told.append({"state": "failed", "reason": reason, "cause": cause})
+            elif held.taken and not self._leaving:  # what was asked to leave has not failed
+                held.told.append({"faults": [{"cause": cause, "reason": reason, "key": str(self._launch)}]})
             held.taken = False

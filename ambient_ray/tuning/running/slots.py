@@ -11,13 +11,17 @@ runs; `TrialEnd` and `WorkerEnd` are what a trial's driver and a worker see of o
 
 import logging
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..faults import MOST_BLAMELESS
+from .causes import explained
 from .nodes import Placements, draining, staying, was_preempted
+from .reached import reached
 from .shape import TrialShape
 from .slot import Job, Message, Slot
 
@@ -25,13 +29,16 @@ _log = logging.getLogger(__name__)
 
 # Slots of one host process. Each has a thread that waits for its Train run and a few calls that wait for news.
 PER_HOST = 8
-# Seconds for which a worker asks again while its slot's host is out of reach: Ray gives up a node that is cut off
-# after about a minute, and its workers end then.
-_CUT_OFF = 300.0
 # Seconds that a host is given to answer.
 _SOON = 10.0
 # Seconds between two looks at the cluster's nodes. The shortest notice that a cloud gives is 30 s.
 LOOK = 2.0
+# Seconds between two looks for workers that hang.
+_LOOK = 1.0
+# Seconds between a worker's signs of life, at the most.
+_SIGNS = 5.0
+# Seconds that a host which died is given to start again.
+_STARTING = 300
 
 
 class SlotHost:
@@ -47,6 +54,7 @@ class SlotHost:
         seats: of each slot.
         dashboard: whether the cluster runs one.
         slots: of the whole search, which share its room.
+        hang: see `Slot`.
     """
 
     def __init__(
@@ -60,23 +68,30 @@ class SlotHost:
         seats: int = 1,
         dashboard: bool = True,
         slots: int | None = None,
+        hang: float | None = None,
     ) -> None:
         import ray
 
         for key, value in environment.items():
             os.environ.setdefault(key, value)
         self._name, self._shape, self._imports = name, shape, tuple(imports)
-        self._dashboard = dashboard
+        self._dashboard, self._hang = dashboard, hang
+        self._workers: dict[tuple[int, int], list[Any]] = {}  # (slot, launch) -> actors
         self._me = ray.get_runtime_context().current_actor
         self._all_slots = slots or count
         self._wanted = self._size() if shape.elastic else shape.workers
         self._placements = Placements(ray.get_runtime_context().get_node_id())
-        first = time.time_ns() // 10**6  # a host that was started again must not hear the workers of its earlier life
-        self._slots = [
-            Slot(self._runner(k), max_failures, root_cause, first, seats, was_preempted, self._misfit(k))
+        first = secrets.randbits(40)  # a host that was started again must not hear the workers of its earlier life
+        self._slots: list[Slot] = []
+        self._slots += [
+            Slot(
+                self._runner(k), max_failures, explained, first, seats, was_preempted, self._misfit(k),
+                hang, self._killer(k),
+            )
             for k in range(count)
-        ]
+        ]  # fmt: skip
         threading.Thread(target=self._look, name="nodes", daemon=True).start()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def submit(self, slot: int, seat: int, job: Job) -> None:
         """See `Slot.submit`."""
@@ -105,9 +120,10 @@ class SlotHost:
         """See `Slot.leaving`."""
         return self._slots[slot].leaving(launch)
 
-    def arrive(self, slot: int, launch: int, node: str, size: int) -> None:
-        """One of `size` workers of a launch runs on this node."""
+    def arrive(self, slot: int, launch: int, node: str, size: int, worker: Any) -> None:
+        """One of `size` workers of a launch runs on this node, as this actor, which is killed if it hangs."""
         self._placements.arrived(slot, launch, node, size)
+        self._workers.setdefault((slot, launch), []).append(worker)
 
     def share(self, slots: int) -> None:
         """So many slots share the cluster's room from now on."""
@@ -120,6 +136,10 @@ class SlotHost:
     def retire(self, slot: int, seconds: float) -> None:
         """Send one slot's workers home, for good; see `Slot.close`."""
         self._slots[slot].close(seconds)
+
+    def alive(self, slot: int, launch: int) -> None:
+        """See `Slot.alive`."""
+        self._slots[slot].alive(launch)
 
     def close(self, seconds: float) -> None:
         """Send all workers home; returns when they have gone, or after so many seconds."""
@@ -149,7 +169,33 @@ class SlotHost:
         return lambda: self._shape.elastic and self._placements.size(slot) not in (None, self._wanted)
 
     def _runner(self, slot: int) -> Callable[[int], None]:
-        return lambda launch: self._train(slot, launch)
+        def run(launch: int) -> None:
+            try:
+                self._train(slot, launch)
+            except Exception:
+                ids = self._slots[slot].about if slot < len(self._slots) else {}  # it may fail while they are made
+                _log.warning("the workers of trial %s have ended", ids.get("trial"), exc_info=True, extra=ids)
+                raise
+
+        return run
+
+    def _killer(self, slot: int) -> Callable[[int], None]:
+        def kill(launch: int) -> None:
+            import ray
+
+            for worker in self._workers.get((slot, launch), ()):
+                ray.kill(worker)  # also one that is stopped: its node's raylet sees to it after some seconds
+
+        return kill
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(_LOOK)
+            for slot in self._slots:
+                try:
+                    slot.look()
+                except Exception:  # Ray is away for a moment: whoever hangs is still there at the next look
+                    _log.warning("a worker that hangs could not be killed", exc_info=True)
 
     def _train(self, slot: int, launch: int) -> None:
         """One Ray Train run: workers that serve a slot until it closes, or until one of them fails."""
@@ -157,57 +203,36 @@ class SlotHost:
 
         from ambient_ray.training.ray_worker import serve
 
+        from .groups import NotesGroups, free_groups
         from .scratch import ray_scratch
         from .trainer import SlotTrainer
 
-        shape = self._shape
+        shape, name = self._shape, f"{self._name}-{slot}"
+        free_groups(name)  # of a controller that died
         with ray_scratch("train") as folder:
-            SlotTrainer(
+            trainer = SlotTrainer(
                 serve,
                 train_loop_config={
                     "slot": WorkerEnd(self._me, slot, launch), "cpus": shape.cpus, "gpus": shape.gpus,
-                    "imports": self._imports,
+                    "imports": self._imports, "signs": min(_SIGNS, (self._hang or 60.0) / 4),
                 },
                 scaling_config=ScalingConfig(
                     num_workers=shape.workers, use_gpu=shape.gpus > 0, resources_per_worker=shape.resources
                 ),
                 run_config=RunConfig(
-                    name=f"{self._name}-{slot}-{launch}",
+                    name=f"{name}-{launch}",
                     storage_path=folder,
                     # The slot counts a trial's failures, and starts anew, also where a node was taken away.
                     failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
+                    callbacks=[NotesGroups(name)],
                 ),
                 dashboard=self._dashboard,
                 elastic=(shape, self._all_slots) if shape.elastic else None,
-            ).fit()  # fmt: skip
-
-
-def reached(ask: Callable[[], Any], seconds: float = _CUT_OFF, pause: float = 1.0) -> Any:
-    """The answer of a call to an actor, asked again for so many seconds while the network there is cut.
-
-    Only for calls that may be heard twice: of one whose answer was lost nobody knows whether it was.
-
-    Args:
-        ask: makes the call and gives its reference.
-        seconds: from the first failure.
-        pause: seconds between two tries.
-
-    Raises:
-        ActorUnavailableError: the actor was out of reach for all that time.
-    """
-    import ray
-    from ray.exceptions import ActorUnavailableError
-
-    deadline: float | None = None
-    while True:
-        try:
-            return ray.get(ask())
-        except ActorUnavailableError:
-            now = time.monotonic()
-            deadline = deadline or now + seconds
-            if now >= deadline:
-                raise
-            time.sleep(pause)
+            )  # fmt: skip
+            try:
+                trainer.fit()
+            finally:
+                self._workers.pop((slot, launch), None)
 
 
 @dataclass(frozen=True)
@@ -226,10 +251,11 @@ class WorkerEnd:
                 return list(jobs)
 
     def arrive(self, node: str, size: int) -> None:
-        """One of `size` workers runs on this node; returns when the slot knows."""
+        """One of `size` workers runs on this node, in this actor; returns when the slot knows."""
         import ray
 
-        ray.get(self.host.arrive.remote(self.slot, self.launch, node, size))
+        me = ray.get_runtime_context().current_actor
+        ray.get(self.host.arrive.remote(self.slot, self.launch, node, size, me))
 
     def leave(self) -> None:
         """These workers have to leave; returns when the slot knows."""
@@ -243,6 +269,10 @@ class WorkerEnd:
         """Pass on what a trial reports; returns when the slot has it, True while the trial is wanted."""
         return bool(reached(lambda: self.host.tell.remote(self.slot, self.launch, number, dict(message))))
 
+    def alive(self) -> None:
+        """Give a sign of life, which nobody waits for."""
+        self.host.alive.remote(self.slot, self.launch)
+
 
 @dataclass(frozen=True)
 class TrialEnd:
@@ -251,13 +281,12 @@ class TrialEnd:
     host: Any
     slot: int
     seat: int = 0
-    max_failures: int = 1
 
     def run(self, job: Job) -> Iterator[Message]:
         """Submit a trial and give what its workers tell, its end last.
 
-        A host that dies is started again by Ray; the trial is submitted anew then, at most `max_failures` times, and
-        goes on from its newest checkpoint.
+        A host that dies is started again by Ray; the trial is submitted anew then, and goes on from its newest
+        checkpoint, with all its failures so far.
 
         Raises:
             RayActorError: the host is gone for good.
@@ -265,17 +294,24 @@ class TrialEnd:
         import ray
         from ray.exceptions import RayActorError
 
-        failures, after, submitted = 0, 0, False
+        causes: list[str] = []
+        deaths = tries = after = 0
+        submitted = False
         while True:
             try:
                 if not submitted:
-                    ray.get(self.host.submit.remote(self.slot, self.seat, job))
-                    submitted, after = True, 0
+                    ray.get(self.host.submit.remote(self.slot, self.seat, {**job, "causes": causes}))
+                    submitted, after, tries = True, 0, 0
                 news = ray.get(self.host.news.remote(self.slot, job["number"], after))
             except RayActorError as error:
-                failures += not error.preempted
-                if failures > self.max_failures:
+                deaths += submitted and not error.preempted  # one that is still starting is the same death
+                tries += 1
+                if deaths > MOST_BLAMELESS or tries > _STARTING:
                     raise
+                if submitted:
+                    causes.append("host died")
+                    reason = "the process that holds its slot died"
+                    yield {"faults": [{"cause": "host died", "reason": reason, "key": secrets.token_hex(4)}]}
                 submitted = False
                 time.sleep(1.0)
                 continue
@@ -283,6 +319,7 @@ class TrialEnd:
                 submitted = False
                 continue
             for message in news:
+                causes += [fault["cause"] for fault in message.get("faults", ())]
                 yield message
                 if "state" in message:
                     return
@@ -299,6 +336,7 @@ class Slots:
         max_failures: see `Slot`.
         environment: see `SlotHost`.
         seats: of each slot.
+        hang: see `Slot`.
     """
 
     shape: TrialShape
@@ -306,6 +344,7 @@ class Slots:
     max_failures: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
     seats: int = 1
+    hang: float | None = None
     _hosts: list[Any] = field(default_factory=list)
     _ends: list[TrialEnd] = field(default_factory=list)
 
@@ -313,26 +352,26 @@ class Slots:
         """Have seats for at least so many trials, whose workers start now; gives the first `count` of all."""
         import ray
         from ray._private.worker import get_dashboard_url
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         wanted = -(-max(count, len(self._ends)) // self.seats)
         for host in self._hosts if wanted * self.seats > len(self._ends) else ():
             host.share.remote(wanted)
         dashboard = bool(get_dashboard_url())  # a worker of a cluster without one is told a URL all the same
-        spread = len(self._ends) + PER_HOST < count  # over the nodes of a cluster, where there are many
+        # Where the search is: other nodes come and go, and a host that goes takes eight trials' workers with it.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         while (missing := count - len(self._ends)) > 0:
             slots = min(-(-missing // self.seats), PER_HOST)
             waiting = slots * (2 * self.shape.most_workers + 3 * self.seats)  # calls that wait in the host
             options = {"max_restarts": -1, "max_concurrency": waiting + 4}
-            strategy = "SPREAD" if spread else "DEFAULT"
-            host = ray.remote(SlotHost).options(num_cpus=0, scheduling_strategy=strategy, **options).remote(
-                slots, f"{time.strftime('%Y%m%d-%H%M%S')}-{len(self._hosts)}", self.shape,
+            name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}-{len(self._hosts)}"
+            host = ray.remote(SlotHost).options(num_cpus=0, scheduling_strategy=here, **options).remote(
+                slots, name, self.shape,
                 tuple(self.imports), self.max_failures, dict(self.environment), self.seats, dashboard,
-                wanted,
+                wanted, self.hang,
             )  # fmt: skip
             self._hosts.append(host)
-            self._ends += [
-                TrialEnd(host, k, seat, self.max_failures) for k in range(slots) for seat in range(self.seats)
-            ]
+            self._ends += [TrialEnd(host, k, seat) for k in range(slots) for seat in range(self.seats)]
         return self._ends[:count]
 
     def more(self, seats: int) -> list[TrialEnd]:
@@ -373,15 +412,3 @@ class Slots:
 def place_of(end: TrialEnd) -> tuple[Any, int]:
     """Which slot a seat belongs to."""
     return end.host, end.slot
-
-
-def root_cause(error: BaseException) -> str:
-    """The innermost message of an error that came through Ray's layers, as one sentence."""
-    failures = getattr(error, "worker_failures", None)
-    if failures:
-        return root_cause(next(iter(failures.values())))
-    for inner in (getattr(error, "cause", None), error.__cause__):
-        if isinstance(inner, BaseException):
-            return root_cause(inner)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"

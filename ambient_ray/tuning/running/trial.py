@@ -4,7 +4,8 @@ from typing import Any
 
 from ambient_ray.storage import locate
 
-from .slots import TrialEnd, root_cause
+from .causes import root_cause
+from .slots import TrialEnd
 
 
 def drive_trial(config: dict[str, Any]) -> None:
@@ -21,11 +22,11 @@ def drive_trial(config: dict[str, Any]) -> None:
     assert isinstance(slot, TrialEnd)
     job = {key: config[key] for key in ("number", "arm", "settings", "replica_of", "kept")}
     job |= {key: shared[key] for key in ("training", "data", "judge", "needed")}
-    job |= {"patience": shared["patience"]} if "patience" in shared else {}
     job["study"] = shared.get("study", "")
+    job |= {"patience": shared["patience"]} if "patience" in shared else {}
     job["folder"] = str(locate(shared["folder"]) / f"{config['number']:04d}-{shared['uid']}")
     try:
         for message in slot.run(job):
             tune.report(dict(message))
     except Exception as error:  # whatever became of the slot ends this trial, with its reason, and not the search
-        tune.report({"state": "failed", "reason": root_cause(error)})
+        tune.report({"state": "failed", "reason": root_cause(error), "cause": "host died"})

@@ -1,5 +1,6 @@
 """Waiting for a joined cluster's nodes, and how an autoscaler hears what is wanted."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -48,13 +49,14 @@ def wait_for_nodes(shape: TrialShape, minutes: float, say: Callable[[str], None]
 
     Args:
         shape: of a trial.
-        minutes: how long at the most.
+        minutes: how long at the most; math.inf: until they come.
         say: told what is waited for, at first and when it changes.
 
     Raises:
         TrialShapeError: there was none in that time.
     """
     deadline, said = time.monotonic() + 60 * minutes, ""
+    limit = f"; for {minutes:g} minutes at most (trial.wait_for_nodes_minutes)" if minutes < math.inf else ""
     demand = Demand(shape)
     try:
         while not shape.at_once(nodes := staying()):
@@ -62,7 +64,7 @@ def wait_for_nodes(shape: TrialShape, minutes: float, say: Callable[[str], None]
                 shape.concurrency(nodes)  # raises, and says what there is
             if (lack := shape.lack(nodes)) != said:
                 said = lack
-                say(f"waiting for nodes: {lack}; for {minutes:g} minutes at most (trial.wait_for_nodes_minutes)")
+                say(f"waiting for nodes: {lack}{limit}")
             demand.want(1)
             time.sleep(_INTERVAL)
         if said:

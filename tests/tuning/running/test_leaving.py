@@ -9,7 +9,7 @@ from ray.exceptions import ActorDiedError, RayActorError
 from ray.train import WorkerGroupError
 
 sys.path.insert(0, str(Path(__file__).parent))
-from test_slot import JOB, OTHER, Workers, until
+from test_slot import JOB, OTHER, Workers, plain, until
 
 from ambient_ray.tuning.running.nodes import Placements, was_preempted
 from ambient_ray.tuning.running.slot import Slot
@@ -35,7 +35,7 @@ def place():
     def misfits():
         return room.sizes[-1] != room.wanted
 
-    slot = Slot(run, 0, str, first_launch=100, preempted=lambda e: "preempted" in str(e), misfits=misfits)
+    slot = Slot(run, 0, plain, first_launch=100, preempted=lambda e: "preempted" in str(e), misfits=misfits)
     until(lambda: workers.launches == [100])
     yield slot, workers, room
     threading.Thread(target=slot.close, args=(5,)).start()
@@ -69,7 +69,9 @@ def test_a_node_taken_away_before_its_notice_was_heard_is_no_failure_but_a_crash
     until(lambda: workers.launches[-1] == 101)
     slot.next(101, 0)
     workers.end(101, RuntimeError("killed"))
-    assert slot.news(7, 0) == [{"state": "failed", "reason": "killed"}]
+    survived = {"faults": [{"cause": "error", "reason": "the node was preempted", "key": "100"}]}
+    until(lambda: len(slot.news(7, 0)) == 2)
+    assert slot.news(7, 0) == [survived, {"state": "failed", "reason": "killed", "cause": "error"}]
 
 
 def test_workers_that_leave_before_their_first_trial_are_not_stillborn(place):

@@ -4,7 +4,7 @@ import pytest
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 
-from ambient_ray.tuning.running.slots import reached
+from ambient_ray.tuning.running.reached import reached
 
 
 def answers(monkeypatch, *those):

@@ -1,7 +1,9 @@
 """Tune's view of a study: nothing is lost, nothing counts twice, nobody stays RUNNING."""
 
+from types import SimpleNamespace
+
 from ambient_ray.tuning.records import Objectives, RungRecord
-from ambient_ray.tuning.running.searcher import StudySearcher
+from ambient_ray.tuning.running.searcher import DriverDeaths, StudySearcher
 from ambient_ray.tuning.space import Range, Space
 from ambient_ray.tuning.study import Study
 
@@ -23,6 +25,9 @@ class Witness:
 
     def rung_scored(self, trial, rung):
         self.events.append(("rung", trial.number, rung.rung))
+
+    def trial_survived(self, trial, fault):
+        self.events.append(("survived", trial.number, fault.cause, fault.images_seen))
 
     def trial_noted(self, trial, text):
         self.events.append(("noted", trial.number, text))
@@ -70,6 +75,7 @@ def test_a_driver_that_dies_without_a_word_is_a_failed_trial(tmp_path):
     tune.suggest("a")
     tune.on_trial_complete("a", None, error=True)
     assert study.trial(0).state == "failed" and "without a word" in study.trial(0).reason
+    assert study.trial(0).cause == "driver died"
     assert study.running() == []
 
 
@@ -155,3 +161,39 @@ def test_a_rung_that_was_trained_again_is_known_by_its_new_checkpoint_and_its_fi
     kept = study.trial(0).rungs[0]
     assert kept.digest == "b" * 64 and kept.scores == rung(0)["scores"]
     assert [event[0] for event in witness.events] == ["started", "rung"]
+
+
+def test_a_survived_failure_is_told_once_with_the_checkpoint_that_the_trial_goes_on_from(tmp_path):
+    witness = Witness()
+    study, tune = searcher(tmp_path, witness)
+    tune.suggest("a")
+    hang = {"cause": "hang", "reason": "it hung", "key": "17"}
+    tune.on_trial_result("a", {"rungs": [rung(0), rung(1)]})
+    tune.on_trial_result("a", {"faults": [hang]})
+    tune.on_trial_result("a", {"faults": [hang]})  # from a slot that is asked again
+    assert witness.events[-2:] == [("rung", 0, 1), ("survived", 0, "hang", 20)]
+    tune.on_trial_result("a", {"state": "failed", "reason": "again", "cause": "worker died"})
+    tune.on_trial_result("a", {"faults": [{**hang, "key": "18"}]})
+    assert study.trial(0).cause == "worker died" and len(study.trial(0).faults) == 1
+
+
+def test_a_driver_that_is_started_again_is_a_survived_failure_and_the_trial_runs_on(tmp_path):
+    witness = Witness()
+    study, tune = searcher(tmp_path, witness)
+    tune.suggest("a")
+    DriverDeaths(tune).on_trial_recover(1, [], SimpleNamespace(trial_id="a"))
+    assert witness.events[-1] == ("survived", 0, "driver died", 0) and study.running()
+    tune.on_trial_result("a", {"state": "finished"})
+    assert study.trial(0).state == "finished" and study.trial(0).cause == ""
+
+
+def test_a_wall_clock_that_jumps_spends_no_budget(tmp_path, monkeypatch):
+    asked = []
+    study = Study("faces", f"journal:{tmp_path}/study.journal", OBJECTIVES)
+    spent = {"spent": lambda seconds: asked.append(seconds) or ""}
+    tune = StudySearcher(study, SPACE, {}, RUNGS, (), (), SLOTS, **spent)
+    for name, wall in (("a", 4e9), ("b", 0.0)):
+        monkeypatch.setattr("time.time", lambda wall=wall: wall)
+        tune.suggest(name)
+        tune.on_trial_result(name, {"rungs": [rung(0)]})
+    assert all(0 <= seconds < 60 for seconds in asked) and len(asked) == 2

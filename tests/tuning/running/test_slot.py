@@ -10,6 +10,10 @@ from ambient_ray.tuning.running.slot import Slot
 JOB, OTHER = {"number": 7}, {"number": 8}
 
 
+def plain(error):
+    return "error", str(error)
+
+
 def until(condition, seconds=10.0):
     deadline = time.monotonic() + seconds
     while not condition():
@@ -45,7 +49,9 @@ def workers():
 
 @pytest.fixture
 def slot(workers):
-    slot = Slot(workers.run, max_failures=1, reason=lambda error: f"because {error}", first_launch=100)
+    slot = Slot(
+        workers.run, max_failures=1, explain=lambda error: ("worker died", f"because {error}"), first_launch=100
+    )
     until(lambda: workers.launches == [100])
     yield slot
     threading.Thread(target=slot.close, args=(5,)).start()
@@ -64,6 +70,7 @@ def test_what_is_told_arrives_in_order_and_once(slot):
     slot.submit(0, JOB)
     slot.next(100, 0)
     assert slot.tell(100, 7, {"rungs": [0]}) and slot.tell(100, 7, {"rungs": [1]})
+    assert slot.about["trial"] == 7
     assert slot.news(7, 0) == [{"rungs": [0]}, {"rungs": [1]}]
     assert slot.tell(100, 7, {"state": "finished"})
     assert slot.news(7, 2) == [{"state": "finished"}]
@@ -105,9 +112,10 @@ def test_a_trial_survives_its_workers_once_and_then_fails_with_their_reason(slot
     workers.end(100, RuntimeError("killed"))
     until(lambda: workers.launches == [100, 101])
     assert slot.next(101, 0) == ("jobs", [JOB])
-    assert slot.news(7, 1, seconds=0) == []
+    survived = {"faults": [{"cause": "worker died", "reason": "because killed", "key": "100"}]}
+    assert slot.news(7, 1, seconds=0) == [survived]
     workers.end(101, RuntimeError("killed again"))
-    assert slot.news(7, 1) == [{"state": "failed", "reason": "because killed again"}]
+    assert slot.news(7, 2) == [{"state": "failed", "reason": "because killed again", "cause": "worker died"}]
     until(lambda: workers.launches == [100, 101, 102])
     slot.submit(0, OTHER)  # and the slot lives
     assert slot.next(102, 0) == ("jobs", [OTHER])
@@ -130,7 +138,7 @@ def test_replaced_workers_are_sent_home_and_not_heard(slot, workers):
     until(lambda: workers.launches == [100, 101])
     assert not slot.tell(100, 7, {"state": "finished"})
     assert slot.next(100, 1) == ("end", [])
-    assert slot.news(7, 0, seconds=0) == []
+    assert [list(message) for message in slot.news(7, 0, seconds=0)] == [["faults"]]
 
 
 def test_a_trial_that_another_has_followed_is_not_wanted(slot):
@@ -153,14 +161,14 @@ def test_an_ended_trial_stays_as_it_ended(slot, workers):
 
 
 def test_workers_that_cannot_even_start_fail_the_trials_and_do_not_loop(workers):
-    slot = Slot(workers.run, max_failures=5, reason=str)
+    slot = Slot(workers.run, max_failures=5, explain=plain)
     slot.submit(0, JOB)
     for launch in (0, 1, 2):
         until(lambda launch=launch: workers.launches[-1:] == [launch])
         workers.end(launch, ImportError("no torch"))
-    assert slot.news(7, 0) == [{"state": "failed", "reason": "no torch"}]
+    assert slot.news(7, 0) == [{"state": "failed", "reason": "no torch", "cause": "error"}]
     slot.submit(0, OTHER)
-    assert slot.news(8, 0) == [{"state": "failed", "reason": "no torch"}]
+    assert slot.news(8, 0) == [{"state": "failed", "reason": "no torch", "cause": "error"}]
     time.sleep(0.05)
     assert workers.launches == [0, 1, 2]
 
@@ -189,7 +197,7 @@ def test_closing_sends_the_workers_home(slot, workers):
 def bench(workers, monkeypatch):
     """A slot of three seats, whose trials are given together."""
     monkeypatch.setattr("ambient_ray.tuning.running.slot.GATHER", 0.05)
-    bench = Slot(workers.run, max_failures=1, reason=str, seats=3)
+    bench = Slot(workers.run, max_failures=1, explain=plain, seats=3)
     until(lambda: workers.launches == [0])
     yield bench
     threading.Thread(target=bench.close, args=(5,)).start()
@@ -235,5 +243,112 @@ def test_a_pack_whose_workers_die_is_given_again_without_those_that_had_ended(be
     until(lambda: workers.launches == [0, 1])
     assert bench.next(1, 0, seconds=5) == ("jobs", jobs(1, 3))
     workers.end(1, RuntimeError("again"))
-    assert bench.news(1, 0) == bench.news(3, 0) == [{"state": "failed", "reason": "again"}]
+    end = {"state": "failed", "reason": "again", "cause": "error"}
+    assert bench.news(1, 1) == bench.news(3, 1) == [end]
     assert bench.news(2, 0) == [{"state": "stopped"}]
+
+
+class Watched:
+    """A slot with a clock of the test's, whose workers' killings are noted and end them."""
+
+    def __init__(self, workers, **others):
+        self.now, self.killed = 0.0, []
+        kill = {"kill": lambda launch: self._kill(workers, launch)}
+        self.slot = Slot(workers.run, 1, plain, hang=60.0, clock=lambda: self.now, **kill, **others)
+        until(lambda: workers.launches == [0])
+
+    def _kill(self, workers, launch):
+        self.killed.append(launch)
+        workers.end(launch, RuntimeError("killed"))
+
+    def after(self, seconds):
+        """Time passes, and the watchdog looks every second of it; what it has killed so far."""
+        for _ in range(int(seconds)):
+            self.now += 1.0
+            self.slot.look()
+        return self.killed
+
+
+@pytest.fixture
+def watched(workers):
+    watched = Watched(workers)
+    yield watched
+    threading.Thread(target=watched.slot.close, args=(5,)).start()
+    until(lambda: watched.slot._closed)
+    workers.end(workers.launches[-1])
+
+
+def test_workers_without_a_sign_of_life_are_killed_and_their_trial_is_taken_up_once(watched, workers):
+    slot = watched.slot
+    slot.submit(0, JOB)
+    slot.next(0, 0)
+    assert watched.after(59) == []
+    slot.alive(0)
+    assert watched.after(59) == [] and watched.after(2) == [0]
+    until(lambda: workers.launches == [0, 1])
+    reason = "it hung: no sign of life for 1 minutes (trial.hang_minutes)"
+    assert slot.news(7, 0) == [{"faults": [{"cause": "hang", "reason": reason, "key": "0"}]}]
+    assert slot.next(1, 0) == ("jobs", [JOB])
+    assert watched.after(61) == [0, 1]
+    assert slot.news(7, 1) == [{"state": "failed", "reason": reason, "cause": "hang"}]
+    until(lambda: workers.launches == [0, 1, 2])
+    slot.submit(0, OTHER)
+    slot.next(2, 0)
+    workers.end(2, RuntimeError("killed"))
+    assert slot.news(8, 0) == [{"faults": [{"cause": "error", "reason": "killed", "key": "2"}]}], "another cause again"
+
+
+def test_nothing_hangs_that_has_no_trial_or_tells_of_one(watched):
+    slot = watched.slot
+    assert watched.after(500) == []  # workers that wait
+    slot.submit(0, JOB)
+    assert watched.after(500) == []  # a trial that waits for workers
+    slot.next(0, 0)
+    for index in range(5):
+        assert watched.after(50) == []
+        slot.tell(0, 7, {"rungs": [index]})
+    slot.tell(0, 7, {"state": "finished"})
+    assert watched.after(500) == []
+
+
+def test_signs_of_replaced_workers_keep_nobody_alive(watched, workers):
+    slot = watched.slot
+    slot.submit(0, JOB)
+    slot.next(0, 0)
+    watched.after(61)
+    until(lambda: workers.launches == [0, 1])
+    slot.next(1, 0)
+    watched.after(40)
+    slot.alive(0)
+    assert watched.after(21) == [0, 1]
+
+
+def test_a_watchdog_that_was_stopped_itself_does_not_bite_when_it_wakes(watched):
+    slot = watched.slot
+    slot.submit(0, JOB)
+    slot.next(0, 0)
+    watched.after(30)
+    watched.now += 3600.0  # the host's process, or the whole machine, slept
+    assert watched.after(25) == []
+    assert watched.after(10) == [0]
+
+
+def test_a_wall_clock_that_jumps_by_hours_kills_nobody(workers, monkeypatch):
+    slot = Slot(workers.run, 1, plain, hang=60.0, kill=lambda launch: pytest.fail("killed"))
+    until(lambda: workers.launches == [0])
+    slot.submit(0, JOB)
+    slot.next(0, 0)
+    for wall in (4e9, 0.0):
+        monkeypatch.setattr(time, "time", lambda wall=wall: wall)
+        slot.look()
+        assert slot.news(7, 0, seconds=0.01) == []
+    threading.Thread(target=slot.close, args=(5,)).start()
+    until(lambda: slot._closed)
+    workers.end(0)
+
+
+def test_a_trial_brings_its_failures_along_to_a_host_that_was_started_again(slot, workers):
+    slot.submit(0, {**JOB, "causes": ["hang"]})
+    slot.next(100, 0)
+    workers.end(100, RuntimeError("killed"))
+    assert [m["state"] for m in slot.news(7, 0)] == ["failed"]

@@ -2,9 +2,9 @@
 
 import pytest
 
+from ambient_ray.tuning.running.causes import root_cause
 from ambient_ray.tuning.running.run import ClusterError, check_cluster
 from ambient_ray.tuning.running.shape import TrialShape, TrialShapeError
-from ambient_ray.tuning.running.slots import root_cause
 
 
 @pytest.mark.parametrize(

@@ -139,3 +139,22 @@ def test_every_rank_fails_with_the_first_ones_reason(monkeypatch):
     reporter = RayReporter(job, World(rank=1, size=2), SimpleNamespace())
     with pytest.raises(UnjudgeableError, match="gap is missing"):
         reporter.rung(RungResult(0, 10, {}, {}, None, 1.0))
+
+
+def test_a_judge_that_began_after_a_trial_did_hears_of_its_earlier_rungs_before_it_decides(monkeypatch):
+    """The search died with rungs that the study had not heard of; the trial's own checkpoint knows them."""
+    monkeypatch.setattr(ray, "get", lambda answer: answer())
+    lived, reborn = (RungPolicy(3, 2.0, [["fd"]] * 3).judge() for _ in range(2))
+    heard = []
+    handle = JudgeHandle(reborn)
+    handle.record = SimpleNamespace(remote=lambda *told: heard.append(told) or reborn.record(*told))
+    job = {"number": 0, "arm": "ambient", "replica_of": None, "needed": ("fd",), "folder": "folder", "judge": handle}
+    reporter = RayReporter(job, World(), SimpleNamespace(tell=lambda number, message: True))
+    results = [RungResult(index, 10 * (index + 1), {"fd": 1.0}, {}, None, 1.0) for index in range(2)]
+    for result in results:
+        lived.decide(0, "ambient", result.rung, result.scores, 0)
+    reporter.earlier = (results[0],)
+    assert reporter.rung(results[1], resumed=True) and heard == [(0, 0, {"fd": 1.0}, 0)]
+    for number, fd in ((1, 0.5), (2, 0.7), (3, 2.0), (4, 0.9)):
+        answers = {judge.decide(number, "ambient", 0, {"fd": fd}, number) for judge in (lived, reborn)}
+        assert len(answers) == 1

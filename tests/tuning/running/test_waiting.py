@@ -1,6 +1,7 @@
 """A search waits for a cluster's first nodes as long as it is to, says for what, and an autoscaler hears of it."""
 
 import importlib
+import math
 
 import pytest
 
@@ -73,6 +74,14 @@ def test_it_waits_says_so_once_and_leaves_no_demand(asked, monkeypatch):
         "the cluster has room for a trial now",
     ]
     assert during == [1, 1, 1] and asked == []
+
+
+def test_what_was_begun_is_waited_for_without_end(asked, monkeypatch):
+    seen, lines = iter([[], [{"CPU": 4}]]), []
+    monkeypatch.setattr(waiting, "staying", lambda: next(seen))
+    monkeypatch.setattr(waiting.time, "sleep", lambda seconds: None)
+    wait_for_nodes(PAIR, math.inf, lines.append)
+    assert lines[0] == "waiting for nodes: a trial needs 2 places of 2 CPUs, and the cluster has none"
 
 
 def test_room_that_is_there_costs_no_word(asked, monkeypatch):
