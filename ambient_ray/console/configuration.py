@@ -201,9 +201,9 @@ class Configuration(_Section):
     def _some_place(cls, given: str | None) -> str | None:
         place = locate(given) if given is not None else None  # raises of its own, without what a URL may hide
         if isinstance(place, Path):
-            if not place.expanduser().is_absolute():
+            if not str(place).startswith(("/", "~")):
                 raise ValueError("must be a URL or an absolute path, as trials run in other folders and on other nodes")
-            return str(place.expanduser())
+            return str(_absolute(place))
         return given
 
     @property

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import struct
+import tokenize
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +17,10 @@ from numpy.typing import NDArray
 from .errors import DamagedCheckpointError
 
 # What zipfile and numpy say of a file that is none, or an encrypted or a nonsensical one.
-_UNREADABLE = (ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError, SyntaxError, TypeError)
+_UNREADABLE = (
+    ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError, SyntaxError, TypeError, OverflowError,
+    MemoryError, struct.error, IndexError, KeyError, AttributeError, tokenize.TokenError,
+)  # fmt: skip
 
 
 def read_arrays(path: Path, only: Callable[[str], bool] = lambda name: True) -> dict[str, NDArray[Any]]:
@@ -41,6 +47,10 @@ def read_arrays(path: Path, only: Callable[[str], bool] = lambda name: True) -> 
                     raise DamagedCheckpointError(f"{path.name} says that it holds more than it has bytes")
                 with archive.open(member) as file:
                     found[name] = _array(file, member)
+    except OSError as error:
+        if error.errno not in (None, errno.EINVAL):  # a place before the file's begin, where a damaged directory points
+            raise
+        raise DamagedCheckpointError(f"{path.name} holds no arrays that can be read ({error})") from error
     except _UNREADABLE as error:
         raise DamagedCheckpointError(f"{path.name} holds no arrays that can be read ({error})") from error
     return found

@@ -331,10 +331,13 @@ class _Trial:
         """Do what a full disk or a store may refuse for a while; the reporter hears of it, and that the trial lives."""
         reporter, seen = self.reporter, self.state.images_seen
         if self.world.rank != 0:
-            return patiently(action, place, patience=self.patience)
-        return patiently(
-            action, place, patience=self.patience, say=reporter.noted, alive=lambda: reporter.progress(seen, math.nan)
-        )
+            return patiently(action, place, patience=self.patience, alive=PULSE.beat)
+
+        def alive() -> None:
+            PULSE.beat()  # it waits for somebody else's disk: that is no hang
+            reporter.progress(seen, math.nan)
+
+        return patiently(action, place, patience=self.patience, say=reporter.noted, alive=alive)
 
     def arrays(self, scored: Scored, samples: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.generic]]:
         labels = sample_labels(self.settings, self.data.train)

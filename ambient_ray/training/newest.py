@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,8 @@ def same_checkpoint(
     """
     from ambient_ray.storage import patiently
 
+    from .pulse import PULSE
+
     found: Checkpoint | None = None
     if world.rank == 0:
         found = patiently(
@@ -29,7 +30,7 @@ def same_checkpoint(
             folder,
             patience=patience,
             say=reporter.noted,
-            alive=lambda: reporter.progress(0, math.nan),
+            alive=PULSE.beat,
         )
     place = None if found is None else found.place
     if world.size > 1:

@@ -18,6 +18,7 @@ from search_process import run, runs_of
 
 from ambient_ray.storage import Patience, fetch, locate
 from ambient_ray.training import World, read_checkpoint, run_trial
+from ambient_ray.training.pulse import PULSE
 from ambient_ray.training.ray_worker import run_jobs
 
 RUNGS = (64, 128, 192)
@@ -107,7 +108,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", where], check=True)
 
 
-def test_a_full_disk_is_waited_for_and_no_rung_is_lost(small_disk, tmp_path, count):
+def test_a_full_disk_is_waited_for_and_no_rung_is_lost(small_disk, tmp_path, monkeypatch, count):
     whole = train(tmp_path / "whole", Room())
     filler = small_disk / "filler"
     reporter = Room(when_waiting=lambda: filler.unlink(missing_ok=True))
@@ -125,12 +126,15 @@ def test_a_full_disk_is_waited_for_and_no_rung_is_lost(small_disk, tmp_path, cou
 
     reporter.rung = full_after_the_first
     place = small_disk / "trials" / "0000"
+    beats = []
+    monkeypatch.setattr(PULSE, "beat", lambda: beats.append(len(reporter.notes)))
     outcome = train(place, reporter)
     assert outcome.state == "finished" and [r.rung for r in reporter.results] == [0, 1, 2]
     assert reporter.notes[0].startswith(f"waits: no space left on device at {place}/rung-01-000000128; free some")
     assert "it tries again every 0.5 s" in reporter.notes[0] and reporter.notes[1].startswith("goes on after")
     assert weights(outcome) == weights(whole)
     assert not list(place.glob(".*partial"))
+    assert 1 in beats, "a sign of life while it waits: the watchdog must not take it for a hang"
     count("disk full at a checkpoint", rungs_lost=0, went_on=1, notes=len(reporter.notes))
 
 
@@ -155,7 +159,7 @@ def test_a_damaged_newest_checkpoint_costs_one_rung_and_is_told(tmp_path, monkey
         "settings": {}, "folder": str(folder), "judge": judge, "needed": ("brightness",),
     }  # fmt: skip
     ends = run_jobs([job], world.data(), World(), SimpleNamespace(tell=lambda n, m: told.append(m) or True))
-    assert ends == [{"state": "finished", "reason": ""}]
+    assert [(end["state"], end["reason"]) for end in ends] == [("finished", "")]
     notes = [message["note"] for message in told if "note" in message]
     assert len(notes) == 1 and notes[0].startswith("goes on from the one before, 64 images: ")
     assert "rung-01-000000128/train_state.safetensors is not what was written (another SHA-256)" in notes[0]

@@ -141,6 +141,28 @@ def test_every_running_trial_has_a_slot_of_its_own_and_gives_it_back(tmp_path):
     assert tune.suggest("c")["slot"] == "second" and tune.suggest("d") is None
 
 
+def test_what_a_trial_waits_for_is_heard_by_all_and_remembered(tmp_path):
+    witness = Witness()
+    study, tune = searcher(tmp_path, witness)
+    tune.suggest("a")
+    tune.on_trial_result("a", {"note": "waits: no space left on device at /x; free some, it tries again every 30 s"})
+    assert witness.events[-1][0] == "noted" and study.trial(0).waits.startswith("waits: no space left")
+    tune.on_trial_result("a", {"note": "goes on after 60 s: /x takes what it is given again"})
+    again = Study("faces", f"journal:{tmp_path}/study.journal", OBJECTIVES)
+    assert len(again.trial(0).notes) == 2 and again.trial(0).waits == ""
+
+
+def test_a_rung_that_was_trained_again_is_known_by_its_new_checkpoint_and_its_first_scores(tmp_path):
+    witness = Witness()
+    study, tune = searcher(tmp_path, witness)
+    tune.suggest("a")
+    tune.on_trial_result("a", {"rungs": [{**rung(0), "digest": "a" * 64}]})
+    tune.on_trial_result("a", {"rungs": [{**rung(0), "digest": "b" * 64, "scores": {"fd": 1.0, "f_mem": 1.0}}]})
+    kept = study.trial(0).rungs[0]
+    assert kept.digest == "b" * 64 and kept.scores == rung(0)["scores"]
+    assert [event[0] for event in witness.events] == ["started", "rung"]
+
+
 def test_a_survived_failure_is_told_once_with_the_checkpoint_that_the_trial_goes_on_from(tmp_path):
     witness = Witness()
     study, tune = searcher(tmp_path, witness)

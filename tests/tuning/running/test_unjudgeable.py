@@ -131,7 +131,9 @@ def test_good_scores_finish(search):
 
 
 def test_every_rank_fails_with_the_first_ones_reason(monkeypatch):
-    monkeypatch.setattr(ray.train.collective, "broadcast_from_rank_zero", lambda answer: (False, "gap is missing"))
+    monkeypatch.setattr(
+        ray.train.collective, "broadcast_from_rank_zero", lambda answer: (False, "gap is missing", "unjudgeable")
+    )
     job = {
         "number": 0, "arm": "ambient", "replica_of": None, "needed": ("gap",), "folder": "folder",
         "judge": JudgeHandle(POLICY.judge()),
