@@ -20,7 +20,7 @@ from pathlib import Path
 from ambient_ray.console.command import load
 from ambient_ray.console.configuration import validate
 from ambient_ray.console.preparation import cores, network_imports, prepare
-from ambient_ray.console.session import _shared
+from ambient_ray.console.trials import shared_data
 from ambient_ray.tuning.budget import Budget
 from ambient_ray.tuning.running.run import SearchPlan, run_search, start_ray
 from ambient_ray.tuning.running.searcher import StudySearcher
@@ -94,7 +94,7 @@ def main():
         overrides = [f"output_dir={folder}", "trial.rungs=[2560,5120]", "trial.reduction_factor=null"]
         prepared = prepare(validate(load("search", [*overrides, "evaluation.samples=100"])))
         start_ray("local", cores())
-        shared, study, clock = _shared(prepared), prepared.study, Clock()
+        shared, study, clock = shared_data(prepared, print), prepared.study, Clock()
         clock.watch()
         wait_until_idle()
         at_once = 2

@@ -12,7 +12,8 @@ from ambient_ray.errors import UserError
 from ambient_ray.redaction import redacted
 
 from .records import Landscape, Objectives, TrialRecord
-from .study import StudyStorageError, record_of
+from .stored import record_of
+from .study import StudyStorageError
 
 _SQLITE = "sqlite:///"
 

@@ -4,9 +4,9 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -17,7 +17,6 @@ from ambient_ray.storage import Patience
 
 from .faults import Fault
 from .history import turns
-from .journal import Journal
 from .lease import Board, FileBoard
 from .proposer import Proposal, Proposer
 from .records import (
@@ -31,9 +30,8 @@ from .records import (
     settled_reference,
 )
 from .space import Space
+from .stored import FAULT, RUNG, StudyBoard, opened, record_of
 
-_RUNG = "rung:"
-_FAULT = "fault:"
 _NOTES = 50  # kept of a trial, the last ones
 
 
@@ -92,7 +90,7 @@ class Study:
         self.name, self.storage_url, self.objectives, self.delta = name, storage, objectives, delta
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
-            self._storage, self._journal = _storage(storage, patience)
+            self._storage, self._journal = opened(storage, patience)
             self._study = optuna.create_study(
                 study_name=name,
                 storage=self._storage,
@@ -155,7 +153,7 @@ class Study:
             return None
         if self.storage_url.startswith("journal:"):
             return FileBoard(Path(f"{self.storage_url.removeprefix('journal:')}.lease"))
-        return _StudyBoard(self._storage, self._study._study_id)
+        return StudyBoard(self._storage, self._study._study_id)
 
     def tell_waits(self, say: Callable[[str], None]) -> None:
         """Say from now on to `say` when the journal waits for a full disk, and when it goes on."""
@@ -264,7 +262,7 @@ class Study:
         """Remember a scored rung; telling it again changes nothing."""
         known = [rung.turn for rung in self._records[number].rungs if rung.rung == record.rung]
         record = replace(record, turn=known[0] if known else self._next_turn())
-        self._storage.set_trial_user_attr(self._ids[number], f"{_RUNG}{record.rung}", record.to_dict())
+        self._storage.set_trial_user_attr(self._ids[number], f"{RUNG}{record.rung}", record.to_dict())
         self._records[number] = self._records[number].with_rung(record)
 
     def survived(self, number: int, fault: Fault) -> bool:
@@ -272,7 +270,7 @@ class Study:
         faults = self._records[number].faults
         if fault.key in [known.key for known in faults]:
             return False
-        key = f"{_FAULT}{len(faults):03d}"
+        key = f"{FAULT}{len(faults):03d}"
         self._storage.set_trial_user_attr(self._ids[number], key, fault.to_dict())
         self._records[number] = replace(self._records[number], faults=(*faults, fault))
         return True
@@ -354,60 +352,3 @@ class Study:
     def landscape(self) -> Landscape:
         """All candidates with the front and hypervolume."""
         return Landscape.of(self.trials(), self.objectives, self.reference)
-
-
-def record_of(trial: FrozenTrial) -> TrialRecord:
-    """A trial as it stands in Optuna's storage."""
-    # One that was ending when its search was killed still runs: it is taken up, and ends again.
-    end = trial.user_attrs.get("end", {}) if trial.state.is_finished() else {}
-    attrs = {**trial.user_attrs, **end}  # older studies have an end's entries one by one
-    state = cast(State, "running" if not trial.state.is_finished() else attrs.get("outcome", "failed"))
-    rungs = [RungRecord(**attrs[key]) for key in attrs if key.startswith(_RUNG)]
-    return TrialRecord(
-        number=trial.number,
-        arm=attrs.get("arm", "ambient"),
-        settings=attrs.get("settings", {}),
-        state=state,
-        rungs=tuple(sorted(rungs, key=lambda r: r.rung)),
-        reason=attrs.get("reason", ""),
-        replica_of=attrs.get("replica_of"),
-        source=attrs.get("source", "baseline" if "baseline" in attrs else "sampler"),
-        spared=attrs.get("spared", 0.0),
-        noted=attrs.get("sampler", {}),
-        notes=tuple(attrs.get("notes", ())),
-        cause=attrs.get("cause", ""),
-        faults=tuple(Fault(**attrs[key]) for key in sorted(attrs) if key.startswith(_FAULT)),
-        begun=trial.user_attrs.get("turn", 0),
-        over=end.get("turn", 0),
-    )
-
-
-@dataclass(frozen=True)
-class _StudyBoard:
-    """In the study's own attributes, of a storage that can write over them."""
-
-    storage: Any
-    study_id: int
-
-    def read(self) -> Mapping[str, Any] | None:
-        """See `Board`."""
-        found = self.storage.get_study_user_attrs(self.study_id).get("lease")
-        return found if isinstance(found, dict) else None
-
-    def write(self, lease: Mapping[str, Any]) -> None:
-        """See `Board`."""
-        self.storage.set_study_user_attr(self.study_id, "lease", dict(lease))
-
-
-def _storage(url: str, patience: Patience) -> tuple[Any, Journal | None]:
-    """Optuna's storage, and the journal below it where it is one."""
-    from optuna.storages import InMemoryStorage, JournalStorage, get_storage
-
-    if url == "memory:":
-        return InMemoryStorage(), None
-    if not url.startswith("journal:"):
-        return get_storage(url), None
-    path = Path(url.removeprefix("journal:"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    journal = Journal(path, patience)
-    return JournalStorage(journal), journal

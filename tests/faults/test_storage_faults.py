@@ -143,7 +143,7 @@ def test_a_full_disk_is_waited_for_and_no_rung_is_lost(small_disk, tmp_path, mon
 
 def test_a_damaged_newest_checkpoint_costs_one_rung_and_is_told(tmp_path, monkeypatch, count):
     """Through the worker's own function, from its slot to what the slot is told."""
-    monkeypatch.setattr("ambient_ray.training.loop.study_scorer", lambda *given: world.score)
+    monkeypatch.setattr("ambient_ray.training.life.study_scorer", lambda *given: world.score)
     whole = train(tmp_path / "whole", Room())
     folder = tmp_path / "trials" / "0003"
     cut = train(folder, world.Recorder(stop_at=(1,)))

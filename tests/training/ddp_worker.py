@@ -18,7 +18,7 @@ from ambient_ray.training.agreement import checksum
 from ambient_ray.training.group import wait_for_all
 from ambient_ray.training.loop import TrainState
 from ambient_ray.training.newest import newest_checkpoint
-from ambient_ray.training.ray_worker import RayReporter
+from ambient_ray.training.ray_reporter import RayReporter
 from ambient_ray.training.resident import ResidentImages
 
 CHANGES = {"rungs": (160, 320), "flip": True, "samples": 5, "noise_draws": 2}

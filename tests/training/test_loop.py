@@ -13,7 +13,7 @@ import small_world as world
 from ambient_ray.data import ImageSet, to_float
 from ambient_ray.diffusion import LogNormal, denoising_loss
 from ambient_ray.training import TrainingData, TrialInputError, World, compiling, run_trial
-from ambient_ray.training import loop as loop_module
+from ambient_ray.training import life as life_module
 from ambient_ray.training.resident import ResidentImages
 from ambient_ray.training.state import TrainState, learning_rate
 
@@ -105,7 +105,7 @@ def test_the_caller_s_random_numbers_are_left_alone(tmp_path):
 
 @pytest.mark.parametrize("cause", ["lr", "loss", "gradient"])
 def test_divergence_ends_the_trial_as_failed_with_its_place(tmp_path, cause, monkeypatch):
-    monkeypatch.setattr(loop_module, "CHECK_EVERY", 5)
+    monkeypatch.setattr(life_module, "CHECK_EVERY", 5)
     changes = {"lr": 1e30} if cause == "lr" else {}
     if cause != "lr":
         step = TrainState.step
@@ -128,7 +128,7 @@ def test_non_finite_samples_fail_the_trial(tmp_path, monkeypatch):
     def broken(*args, **kwargs):
         return None
 
-    monkeypatch.setattr(loop_module, "draw_samples", broken)
+    monkeypatch.setattr(life_module, "draw_samples", broken)
     outcome, _ = _run(tmp_path, rungs=(32,))
     assert outcome.state == "failed"
     assert "samples became non-finite at image 32" in outcome.reason
@@ -247,7 +247,7 @@ def test_no_compiler_is_said_once_and_training_goes_on(tmp_path, monkeypatch, ca
 
 
 def test_progress_is_reported_by_time_with_the_mean_loss(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop_module, "PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr(life_module, "PROGRESS_SECONDS", 0.0)
     _, recorder = _run(tmp_path, rungs=(320,))
     seen = [images for images, _ in recorder.losses]
     assert seen == list(range(16, 320, 16)), "one report late, every step once"

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import small_world as world
 
 from ambient_ray.training import CheckpointMismatchError, PackedTrial, World, run_packed, run_trial
-from ambient_ray.training import loop as loop_module
+from ambient_ray.training import life as life_module
 from ambient_ray.training.checkpoint import read_checkpoint
 from ambient_ray.training.meter import Meter
 from ambient_ray.training.newest import newest_checkpoint
@@ -48,7 +48,7 @@ def _same(a, b):
 @pytest.mark.parametrize("after", [1, 7, 19, 20, 21, 30, 39])
 def test_a_paused_run_continues_bit_for_bit_and_pauses_leave_nothing_behind(tmp_path, monkeypatch, after):
     """Rungs at 20 and 40 steps, a look at finiteness every 8: the rungs' mean losses are over the steps since those."""
-    monkeypatch.setattr(loop_module, "CHECK_EVERY", 8)
+    monkeypatch.setattr(life_module, "CHECK_EVERY", 8)
     changes = {"backbone": world.TINY | {"dropout": 0.3}, "flip": True, "warmup_images": 300}
     straight, leaver, taker = world.Recorder(), world.Recorder(leave_after=after - 1), world.Recorder()
     _run(tmp_path / "straight", straight, **changes)
@@ -89,7 +89,7 @@ def test_what_the_judge_would_say_by_now_of_a_rung_before_the_pause_does_not_cou
 
 
 def test_a_divergence_before_the_pause_is_found_after_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop_module, "CHECK_EVERY", 1000)
+    monkeypatch.setattr(life_module, "CHECK_EVERY", 1000)
     _run(tmp_path, world.Recorder(leave_after=4), lr=1e30)
     outcome = _run(tmp_path, world.Recorder(), tmp_path / pause_name(5 * 16), lr=1e30)
     assert outcome.state == "failed" and "became non-finite between image 0 and image" in outcome.reason

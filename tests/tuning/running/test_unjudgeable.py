@@ -14,7 +14,8 @@ import ray.tune
 from ray.exceptions import RayTaskError
 
 from ambient_ray.training import loop
-from ambient_ray.training.ray_worker import RayReporter, UnjudgeableError, run_jobs
+from ambient_ray.training.ray_reporter import RayReporter, UnjudgeableError
+from ambient_ray.training.ray_worker import run_jobs
 from ambient_ray.training.settings import TrainSettings
 from ambient_ray.training.trial import Outcome, RungResult, World, checkpoint_name
 from ambient_ray.tuning.judge import RungPolicy
