@@ -69,7 +69,7 @@ def written(folder, trial, rung):
 
 def test_a_job_over_two_nodes_survives_its_node_and_is_stopped_and_submitted_again(nodes, tmp_path, long, count):
     search = story(
-        tmp_path, "trials=2", "trial.workers=2", "trial.cpus_per_worker=2", "trial.rungs=[160,320,1920]",
+        tmp_path, "trials=2", "trial.workers=2", "trial.cpus_per_worker=2", "trial.rungs=[160,320,960]",
         "trial.max_failures=2", "trial.reduction_factor=null",
     )  # fmt: skip
     token = nodes.state / "token"
@@ -95,7 +95,7 @@ def test_a_job_over_two_nodes_survives_its_node_and_is_stopped_and_submitted_aga
     assert runs and all(run.info.status != "RUNNING" for run in runs)
 
     nodes.submit("again", *search)
-    nodes.until("again", "taken up after 320 images")
+    nodes.until("again", ", taken up")
     if long:
         nodes.until("again", "rung 1/3")
         nodes("cut")
@@ -103,7 +103,7 @@ def test_a_job_over_two_nodes_survives_its_node_and_is_stopped_and_submitted_aga
         nodes("heal")
     assert nodes.ended("again") == "SUCCEEDED", nodes.log("again")
     assert written(tmp_path, 0, 0) == first
-    whole(tmp_path, 2, [160, 320, 1920])
+    whole(tmp_path, 2, [160, 320, 960])
     logs = [path for path in nodes.state.rglob("*") if path.is_file() and path != token]
     told = [
         str(path) for path in [*logs, *tmp_path.rglob("*")] if path.is_file() and secret.encode() in path.read_bytes()
