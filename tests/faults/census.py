@@ -59,15 +59,15 @@ def held():
 def main():
     """Search with the census among the listeners."""
     from ambient_ray import search
-    from ambient_ray.console import session
+    from ambient_ray.console import trials
 
     sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
-    file, real = Path(sys.argv.pop(1)), session.run_search
+    file, real = Path(sys.argv.pop(1)), trials.run_search
 
     def counted(study, plan, slots, shared, listeners=(), *rest, **others):
         return real(study, plan, slots, shared, (*listeners, Census(file)), *rest, **others)
 
-    session.run_search = counted
+    trials.run_search = counted
     search.main()
 
 

@@ -23,6 +23,7 @@ def fuzzed(kind: str, cases: int, scratch: Path, limit: float) -> dict[str, obje
     scratch.mkdir()
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MLFLOW_", "HYPOTHESIS"))}
     environment = kept | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]), "OMP_NUM_THREADS": "1"}
+    environment["HYPOTHESIS_STORAGE_DIRECTORY"] = str(scratch.parent / "hypothesis")  # it is no case that writes there
     command = [sys.executable, "-m", "fuzz", kind, str(cases), str(scratch)]
     done = subprocess.run(command, cwd=scratch, env=environment, capture_output=True, text=True, timeout=limit)
     lines = done.stdout.splitlines()
