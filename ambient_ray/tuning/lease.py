@@ -63,7 +63,7 @@ class FileBoard:
 
     def write(self, lease: Mapping[str, Any]) -> None:
         """See `Board`: whole or not at all."""
-        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        partial = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}.partial")  # containers share process ids
         partial.write_text(json.dumps(dict(lease)) + "\n", encoding="utf-8")
         partial.replace(self.path)
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ambient_ray import search
-from ambient_ray.console import session
+from ambient_ray.console import trials
 from ambient_ray.console.checks import StudyBusyError, lock_study
 from ambient_ray.console.command import ConfigurationError, load
 from ambient_ray.console.configuration import validate
@@ -24,7 +24,7 @@ def answer(tmp_path, capsys, monkeypatch):
     def no_ray(*args):
         pytest.fail("Ray was about to start")
 
-    monkeypatch.setattr(session, "start_ray", no_ray)
+    monkeypatch.setattr(trials, "start_ray", no_ray)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
     def run(*overrides):

@@ -164,7 +164,7 @@ def test_preparing_a_search_imports_nothing_that_only_training_needs(tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("output_dir=~nobody_of_this_name/x", "output_dir: ~nobody_of_this_name is no user's home folder"),
+        ("output_dir='~nobody_of_this_name/x'", "output_dir: ~nobody_of_this_name is no user's home folder"),
         ("output_dir='a\0b'", "output_dir: a path holds no NUL character|output_dir"),
         ("~hydra/job_logging=[]", "deletion value must be a string"),
         ("n" * 300 + "=1", "."),

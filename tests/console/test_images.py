@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ambient_ray import search, subsets
-from ambient_ray.console import session
+from ambient_ray.console import session, trials
 from ambient_ray.console.command import ConfigurationError, load
 from ambient_ray.console.configuration import validate
 from ambient_ray.console.exits import guarded
@@ -21,7 +21,7 @@ from ambient_ray.tuning.study import StudySettingsChangedError
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("AMBIENT_RAY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(session, "start_ray", lambda *args: pytest.fail("Ray was about to start"))
+    monkeypatch.setattr(trials, "start_ray", lambda *args: pytest.fail("Ray was about to start"))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     return tmp_path / "cache"
 
@@ -76,7 +76,7 @@ def test_a_search_writes_its_subset_before_ray_starts(configured, monkeypatch):
     def started(*args):
         raise StartedError
 
-    monkeypatch.setattr(session, "start_ray", started)
+    monkeypatch.setattr(trials, "start_ray", started)
     config = configured("study=begun", "dataset.n_train=200")
     with pytest.raises(StartedError):
         session.conduct(config)
