@@ -6,12 +6,11 @@ import queue
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ambient_ray.storage import DamagedCheckpointError, Location, collect, locate, removable, trouble
-from ambient_ray.tuning.faults import Fault
 from ambient_ray.tuning.kept import needless
-from ambient_ray.tuning.records import Objectives, RungRecord, TrialRecord
+from ambient_ray.tuning.listener import Listener
+from ambient_ray.tuning.records import Objectives, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Collected:
     problems: tuple[str, ...] = ()
 
 
-class Collector:
+class Collector(Listener):
     """A listener that has the checkpoints of trials which ended cleared of what nothing needs (`needless`).
 
     Nothing is deleted before `after` says so, which is when MLflow's writer has drawn what came before, and nothing of
@@ -41,21 +40,6 @@ class Collector:
         self._done = Collected()
         self._thread = threading.Thread(target=self._work, name="collector", daemon=True)
         self._thread.start()
-
-    def trial_started(self, trial: TrialRecord, resumed: bool) -> None:
-        """Nothing goes of a trial that runs."""
-
-    def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
-        """Nothing goes of a trial that runs."""
-
-    def trial_told(self, trial: TrialRecord, told: Mapping[str, Any]) -> None:
-        """Nothing goes of a trial that runs."""
-
-    def trial_survived(self, trial: TrialRecord, fault: Fault) -> None:
-        """Nothing goes of a trial that runs."""
-
-    def trial_noted(self, trial: TrialRecord, text: str) -> None:
-        """Nothing goes of a trial that runs."""
 
     def trial_ended(self, trial: TrialRecord) -> None:
         """Its checkpoints are cleared once they are drawn."""

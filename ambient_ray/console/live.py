@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ambient_ray.tuning.faults import Fault
 from ambient_ray.tuning.lease import Holder
+from ambient_ray.tuning.listener import Listener
 from ambient_ray.tuning.records import RungRecord, TrialRecord
 
 #: The file in the study's folder, and the study's attribute.
@@ -53,7 +53,7 @@ class _Heard:
         return (most - least) / (last - first) if last > first else self.speed_of_rung
 
 
-class Live:
+class Live(Listener):
     """A listener that keeps and writes the state of a running search; use it as a context manager around the search.
 
     Args:
@@ -150,9 +150,6 @@ class Live:
         """It waits for a disk or store, or does so no longer."""
         with self._lock:
             self._heard(trial.number).waits = text if text.startswith("waits") else ""
-
-    def trial_survived(self, trial: TrialRecord, fault: Fault) -> None:
-        """It is taken up again, which its next place tells."""
 
     def trial_ended(self, trial: TrialRecord) -> None:
         """Nothing more is heard of it."""

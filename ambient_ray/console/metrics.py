@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any
 
 from ambient_ray.tuning.faults import Fault
+from ambient_ray.tuning.listener import Listener
 from ambient_ray.tuning.records import RungRecord, TrialRecord
 
 from .standing import cause_of
@@ -41,7 +42,7 @@ METRICS: Mapping[str, tuple[str, tuple[str, ...], str]] = {
 }
 
 
-class Metrics:
+class Metrics(Listener):
     """A listener that counts. Ray must have been started.
 
     Args:
@@ -92,9 +93,6 @@ class Metrics:
         before = self._images.get(trial.number, 0)
         self._images[trial.number] = max(before, rung.images_seen)
         self._count("ambient_images_seen", max(0, rung.images_seen - before))
-
-    def trial_noted(self, trial: TrialRecord, text: str) -> None:
-        """Nothing to count."""
 
     def trial_survived(self, trial: TrialRecord, fault: Fault) -> None:
         """A trial survived a failure."""

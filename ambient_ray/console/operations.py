@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ambient_ray.logs import logging_to
 from ambient_ray.tracking import StudyRecorder
 from ambient_ray.tuning.faults import Fault
+from ambient_ray.tuning.listener import Listener
 from ambient_ray.tuning.records import RungRecord, TrialRecord
 
 from .estimate import replicas_planned
@@ -19,10 +20,10 @@ from .progress import Beats
 from .search_log import FILE, EventLog
 
 if TYPE_CHECKING:
-    from ambient_ray.tuning.running.searcher import Listener
+    from ambient_ray.tuning.listener import Listener
 
 
-class Operations:
+class Operations(Listener):
     """A listener that hands on to the log, the live state and, once Ray runs, the metrics.
 
     Use it as a context manager around the whole search, and say how that ended (`ended`).

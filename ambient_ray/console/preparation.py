@@ -156,13 +156,16 @@ def prepare(config: Configuration, space: Space | None = None) -> Prepared:
     study = Study(
         config.study, config.storage_url, objectives, proposer, delta=config.evaluation.delta, patience=patience
     )
-    lease = None if config.dry_run else take_lease(study)
+    lease: Lease | None = None
     try:
+        lease = None if config.dry_run else take_lease(study)
         study.claim(_identity(config, settings, space, images, other, extractor, objectives))
         study.enqueue(points)
     except BaseException:
         if lease is not None:
             lease.release()
+        if lock is not None:
+            lock.close()
         raise
     return Prepared(
         config, images, subsets, other, settings, space, objectives, policy, shape, rule, study, store, extractor, pack,

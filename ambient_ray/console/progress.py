@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ambient_ray.tuning.faults import Fault
+from ambient_ray.tuning.listener import Listener
 from ambient_ray.tuning.pareto import hypervolume, pareto_front
 from ambient_ray.tuning.records import Objectives, RungRecord, TrialRecord
 from ambient_ray.tuning.study import Study
@@ -21,7 +22,7 @@ Beats = Callable[[], Mapping[int, tuple[int, float]]]
 _SHOWN = 14
 
 
-class Progress:
+class Progress(Listener):
     """Listens to a search and shows it.
 
     Use as a context manager around the search; `watch` gives it the judge's heartbeats once there is a judge.
@@ -93,9 +94,6 @@ class Progress:
         if trial.rungs:
             seen = f", taken up after {trial.rungs[-1].images_seen:,} images"
         self.say(f"trial {trial.number} · {trial.label}{seen if resumed else ''}: starting")
-
-    def trial_told(self, trial: TrialRecord, told: Mapping[str, Any]) -> None:
-        """Nothing that the display shows."""
 
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
         """A rung's scores are known."""

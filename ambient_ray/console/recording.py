@@ -2,9 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ambient_ray.redaction import without_secrets
 from ambient_ray.reporting.registered import Chosen, models_to_register
@@ -12,7 +10,7 @@ from ambient_ray.reporting.verdict import Verdict, metrics
 from ambient_ray.storage import SAMPLES, locate
 from ambient_ray.tracking import DatasetFacts, FoundModel, RungScores, StudyRecorder
 from ambient_ray.tracking.checkpoint import CheckpointUnreadableError, local_checkpoint
-from ambient_ray.tuning.faults import Fault
+from ambient_ray.tuning.listener import Listener
 from ambient_ray.tuning.records import Landscape, RungRecord, TrialRecord
 
 from .closing import Registered
@@ -23,7 +21,7 @@ from .retrain import command, retrain_command
 _WAIT, _WAIT_EACH = 120.0, 30.0  # seconds: for what is queued before the models, and for each of them
 
 
-class Tracked:
+class Tracked(Listener):
     """Hands a search's events to MLflow's one writer."""
 
     def __init__(self, recorder: StudyRecorder) -> None:
@@ -35,15 +33,9 @@ class Tracked:
         for rung in trial.rungs:  # a search that was killed may have died before MLflow heard of these
             self.rung_scored(trial, rung)
 
-    def trial_told(self, trial: TrialRecord, told: Mapping[str, Any]) -> None:
-        """Nothing that MLflow keeps."""
-
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
         """A rung's scores, with its checkpoint for the pictures."""
         self._recorder.rung_scored(trial.number, _scores(rung))
-
-    def trial_survived(self, trial: TrialRecord, fault: Fault) -> None:
-        """Nothing: the study keeps it, and the trial's run goes on."""
 
     def trial_noted(self, trial: TrialRecord, text: str) -> None:
         """What a trial waits for, or got over."""

@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ambient_ray.reporting.figures.study_figures import StudyView, draw_study, hypervolume_curve, samples_thumbnail
 from ambient_ray.storage import SAMPLES, locate
 from ambient_ray.tracking import StudyRecorder
 from ambient_ray.tracking.checkpoint import CheckpointUnreadableError, local_checkpoint, read_samples
-from ambient_ray.tuning.faults import Fault
+from ambient_ray.tuning.listener import Listener
 from ambient_ray.tuning.records import Candidate, RungRecord, TrialRecord
 
 _SHARE = 0.004  # of the search's time, at the most, goes into pictures while it runs
@@ -27,7 +26,7 @@ def images_spent(trials: Iterable[TrialRecord]) -> int:
     return sum(trial.rungs[-1].images_seen for trial in trials if trial.rungs and trial.replica_of is None)
 
 
-class LiveFigures:
+class LiveFigures(Listener):
     """A listener that has the study's pictures drawn by MLflow's writer, whenever they have become affordable.
 
     A drawing that took c seconds is followed by the next after c / .004 seconds at the earliest. The first comes when
@@ -48,21 +47,9 @@ class LiveFigures:
         self._thumbnails: dict[tuple[int, int], bytes | None] = {}
         self._any_ended = False
 
-    def trial_started(self, trial: TrialRecord, resumed: bool) -> None:
-        """Nothing to draw yet."""
-
-    def trial_told(self, trial: TrialRecord, told: Mapping[str, Any]) -> None:
-        """Nothing to draw."""
-
     def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
         """A rung's scores may move the front."""
         self._offer()
-
-    def trial_survived(self, trial: TrialRecord, fault: Fault) -> None:
-        """Nothing to draw."""
-
-    def trial_noted(self, trial: TrialRecord, text: str) -> None:
-        """Nothing of it is in the pictures."""
 
     def trial_ended(self, trial: TrialRecord) -> None:
         """A trial's end may settle what bounds the hypervolume."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from ambient_ray.logs import about
 from ambient_ray.tuning.faults import Fault
+from ambient_ray.tuning.listener import Listener
 from ambient_ray.tuning.records import RungRecord, TrialRecord
 
 from .standing import cause_of
@@ -22,7 +23,7 @@ FILE = "search.log"
 _log = logging.getLogger(__name__)
 
 
-class EventLog:
+class EventLog(Listener):
     """A listener that writes a line an event."""
 
     def said(self, say: Callable[[str], None]) -> Callable[[str], None]:

@@ -22,7 +22,7 @@ from .recording import Tracked, record_reproducibility, start_recording
 from .refreshing import LiveFigures
 
 if TYPE_CHECKING:
-    from ambient_ray.tuning.running.searcher import Listener
+    from ambient_ray.tuning.listener import Listener
 
 
 def run_trials(

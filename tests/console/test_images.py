@@ -113,6 +113,7 @@ def test_a_study_does_not_go_on_with_other_images(published, configured):
     prepared = prepare(configured(*small))
     prepared.study.ask(prepared.space)
     prepared.lock.close()
+    prepared.lease.release()
     for override, key in (
         (f"dataset.subset={published}/subset-n300-seed5.json", r"dataset\.subset"),
         ("evaluation.heldout=100", r"evaluation\.heldout"),

@@ -10,21 +10,14 @@ from pathlib import Path
 
 import psutil
 
+from ambient_ray.tuning.listener import Listener
 
-class Census:
+
+class Census(Listener):
     """A listener beside a search's own."""
 
     def __init__(self, file):
         self._file = file
-
-    def trial_started(self, trial, resumed):
-        pass
-
-    def rung_scored(self, trial, rung):
-        pass
-
-    def trial_survived(self, trial, fault):
-        pass
 
     def trial_ended(self, trial):
         with self._file.open("a") as out:

@@ -70,7 +70,7 @@ def written(folder, trial, rung):
 def test_a_job_over_two_nodes_survives_its_node_and_is_stopped_and_submitted_again(nodes, tmp_path, long, count):
     search = story(
         tmp_path, "trials=2", "trial.workers=2", "trial.cpus_per_worker=2", "trial.rungs=[160,320,960]",
-        "trial.max_failures=2", "trial.reduction_factor=null",
+        "trial.max_failures=2", "trial.reduction_factor=null", "keep_checkpoints=all",
     )  # fmt: skip
     token = nodes.state / "token"
     assert stat.S_IMODE(token.stat().st_mode) == 0o600

@@ -98,8 +98,8 @@ def prepare(folder: Path) -> None:
         state.step()
     result = RungResult(0, 32, {"brightness": 0.5}, {"n": 6}, None, 1.0)
     arrays = {"samples": np.zeros((6, 6, 6, 1), dtype=np.uint8)}
-    where = save_checkpoint(folder / "rung-00", state, (result,), content_hash="abc", arrays=arrays)
-    made.update({path.name: path.read_bytes() for path in where.iterdir()})
+    save_checkpoint(folder / "rung-00", state, (result,), content_hash="abc", arrays=arrays)
+    made.update({path.name: path.read_bytes() for path in (folder / "rung-00").iterdir()})
     states.append(state)
 
 

@@ -26,7 +26,7 @@ from .slots import Slots, place_of
 from .waiting import Demand, wait_for_nodes
 
 if TYPE_CHECKING:
-    from .searcher import Listener
+    from ..listener import Listener
 
 # Ray reads these when it is imported; the user's own settings win. (Reasons: Tune's result loggers and its
 # Ctrl-C handler would do our work a second time, and a dead driver is told in a sentence of ours; starvation must show,

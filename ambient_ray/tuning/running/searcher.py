@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from ray.tune import Callback
 from ray.tune.search import Searcher
@@ -16,6 +16,7 @@ from ray.tune.search import Searcher
 from ambient_ray.clock import now
 
 from ..faults import Fault
+from ..listener import Listener
 from ..opening import SpaceExhaustedError
 from ..records import RungRecord, TrialRecord
 from ..space import Space
@@ -23,28 +24,6 @@ from ..study import Study
 from .roster import Roster
 
 _REMEMBERED_EVERY = 10.0  # seconds
-
-
-class Listener(Protocol):
-    """Whoever wants to know what happens to trials: the tracking, the display. Called in the driver, in order."""
-
-    def trial_started(self, trial: TrialRecord, resumed: bool) -> None:
-        """A trial is handed to Tune: a new one, or one that a dead search left."""
-
-    def trial_told(self, trial: TrialRecord, told: Mapping[str, Any]) -> None:
-        """What its workers tell besides rungs and its end: place (where one runs), judged (an answer), saved."""
-
-    def rung_scored(self, trial: TrialRecord, rung: RungRecord) -> None:
-        """A rung's scores are in the study."""
-
-    def trial_survived(self, trial: TrialRecord, fault: Fault) -> None:
-        """Something failed, and the trial is taken up again."""
-
-    def trial_noted(self, trial: TrialRecord, text: str) -> None:
-        """A trial waits for a disk or store, goes on, or got over something; a clause without its name."""
-
-    def trial_ended(self, trial: TrialRecord) -> None:
-        """A trial is finished, stopped or failed."""
 
 
 class StudySearcher(Searcher):
