@@ -228,14 +228,17 @@ def search_with_kills(folder, overrides, kills, seed=SEED):
     return {"kills": done, "slowest_to_go_s": round(slowest, 1), "seconds_searched": round(spent[-1], 1)}
 
 
-#: What the driver's Python runs before all else: a wall clock that is set by up to six hours every two seconds.
+#: What the driver's Python runs before all else: a wall clock that is set by up to six hours every two seconds, once Ray
+#: runs (Ray's own start waits by the wall clock and gives up when that jumps).
 JUMPING = """
 import sys
 if "ambient_ray.search" in sys.orig_argv:
     import random, time
     date, passed = time.time, time.monotonic
     def jumped():
-        return date() + random.Random(int(passed() // 2)).uniform(-6 * 3600, 6 * 3600)
+        runs = getattr(sys.modules.get("ray"), "is_initialized", None)
+        by = random.Random(int(passed() // 2)).uniform(-6 * 3600, 6 * 3600) if runs is not None and runs() else 0.0
+        return date() + by
     time.time, time.time_ns = jumped, lambda: int(jumped() * 1e9)
 """
 
