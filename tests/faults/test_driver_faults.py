@@ -228,8 +228,8 @@ def search_with_kills(folder, overrides, kills, seed=SEED):
     return {"kills": done, "slowest_to_go_s": round(slowest, 1), "seconds_searched": round(spent[-1], 1)}
 
 
-#: What the driver's Python runs before all else: a wall clock that is set by up to six hours every two seconds, once Ray
-#: runs (Ray's own start waits by the wall clock and gives up when that jumps).
+#: What the driver's Python runs before all else: a wall clock that is set by up to six hours every two seconds, once
+#: Ray runs (whose own start waits by the wall clock and gives up when that jumps).
 JUMPING = """
 import sys
 if "ambient_ray.search" in sys.orig_argv:
