@@ -111,7 +111,7 @@ class Frail:
             found = self.some(name)
             found[which % len(found)].kill()
             try:
-                self.until(sign, after=before, seconds=60)
+                self.until(sign, after=before, seconds=25)  # it may have been an idle one
                 return attempt
             except AssertionError:
                 if attempt == tries or self.process.poll() is not None:

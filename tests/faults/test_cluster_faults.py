@@ -50,7 +50,7 @@ KILLS = {
 def hurt(tmp_path_factory, long):
     """A search that was hurt in every way, one after the other, and came to its end."""
     dice, done = random.Random(7), []
-    rounds, ambient, stopped, hang = (3, 24, 60.0, 2.0) if long else (1, 4, 5.0, 0.4)
+    rounds, ambient, stopped, hang = (3, 24, 60.0, 2.0) if long else (1, 12, 5.0, 0.4)
     folder = tmp_path_factory.mktemp("hurt")
     overrides = f"trial.max_failures=50 trial.hang_minutes={hang} trial.rungs=[640,1920,3200]".split()
     search = Frail(folder, space(ambient), f"trials={ambient + 2}", *overrides)
