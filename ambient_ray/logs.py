@@ -58,6 +58,22 @@ def stamp_records() -> None:
     logging.setLogRecordFactory(stamped)
 
 
+def log_as_json() -> None:
+    """From now on this package's log lines of this process, a worker of Ray's, are JSON on standard error.
+
+    Ray Train gives its workers handlers of its own, which print the message alone.
+    """
+    stamp_records()
+    logger = logging.getLogger(PACKAGE)
+    if any(isinstance(handler.formatter, JsonLines) for handler in logger.handlers):
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
 class JsonLines(logging.Formatter):
     """A record as one line of JSON: time (UTC), level, logger, message, and what it is about.
 

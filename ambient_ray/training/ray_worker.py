@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ambient_ray.logs import about, stamp_records
+from ambient_ray.logs import about, log_as_json
 
 from .notice import TERMINATION, watch
 from .ray_reporter import InPack, RayReporter, Slot, UnjudgeableError
@@ -49,7 +49,7 @@ def serve(config: Mapping[str, Any]) -> None:
     context = train.get_context()
     world = World(context.get_world_rank(), context.get_world_size(), device)
     slot: Slot = config["slot"]
-    stamp_records()
+    log_as_json()
     here = {"rank": world.rank, **whereabouts()}
     for name in config["imports"]:
         importlib.import_module(name)

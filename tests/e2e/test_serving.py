@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 
 from ambient_ray.diffusion import build_backbone
 from ambient_ray.interval import Interval
+from ambient_ray.storage.description import fingerprint
 from ambient_ray.tracking import Evidence, RungScores, StudyRecorder, load_model, resolve_store
 
 pytestmark = pytest.mark.e2e
@@ -50,7 +51,17 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.1)  # an untrained network ends in zeros: sample nothing
     save_file(module.state_dict(), folder / "model.safetensors")
-    stored = {"backbone": backbone, "sigma_data": 0.5, "image": image, "images_seen": 1, "sampler": {"steps": 4}}
+    (folder / "train_state.safetensors").write_bytes(b"")
+    (folder / "samples.npz").write_bytes(b"")
+    files = {path.name: vars(fingerprint(path)) for path in folder.iterdir()}
+    stored = {
+        "files": files,
+        "backbone": backbone,
+        "sigma_data": 0.5,
+        "image": image,
+        "images_seen": 1,
+        "sampler": {"steps": 4},
+    }
     (folder / "checkpoint.json").write_text(json.dumps(stored))
     store = resolve_store(None, tmp_path_factory.mktemp("outputs"))
     evidence = Evidence(("fd", "f_mem"), Interval(9.0), Interval(0.1), confirmed=False, rule="knee", notes={})
