@@ -368,3 +368,13 @@ def test_a_tar_that_unpacks_to_gigabytes_is_given_up(tmp_path, monkeypatch, kind
     (tmp_path / "set.tar.gz").write_bytes(gzip.compress(member.tobuf(tarfile.GNU_FORMAT) + bytes(2**21)))
     with pytest.raises(BadContentsError, match="is neither: the tar archives that are read are"):
         load_images(tmp_path / "set.tar.gz")
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_a_link_in_a_tar_is_never_followed(tmp_path, kind):
+    member = tarfile.TarInfo("cifar-100-binary/train.bin")
+    member.type, member.linkname = kind, "../../outside"
+    with tarfile.open(tmp_path / "set.tar.gz", "w:gz") as archive:
+        archive.addfile(member)
+    with pytest.raises(BadContentsError, match="is neither: the tar archives that are read are"):
+        load_images(tmp_path / "set.tar.gz")

@@ -73,8 +73,13 @@ def write(case: Zip, folder: Path) -> None:
     (folder / case.name).write_bytes(case.data)
 
 
+def inner(case: Zip) -> str:
+    """The folder in it that is read: only what is called .zip has any."""
+    return case.inside if case.name.lower().endswith(".zip") else ""
+
+
 def read(case: Zip, folder: Path):
-    inside = case.inside if case.name.lower().endswith(".zip") else ""
+    inside = inner(case)
     return load_images(
         folder / case.name / inside, skip_broken=case.skip_broken, labels=case.labels, memory_map=case.mapped
     )
@@ -85,7 +90,7 @@ def verify(case: Zip, folder: Path, found) -> None:
         assert not image_id.startswith("/") and ".." not in image_id.split("/") and "\\" not in image_id, image_id
     if case.whole and all(c <= 2 and n <= 3 for n, c, _, _ in case.entries):
         wanted = pictures.as_pillow_says(PLAIN)
-        inside = safe_name(case.inside)
+        inside = safe_name(inner(case))
         assert len(found) == sum(NAMES[n].startswith(f"{inside}/" if inside else "") for n, _, _, _ in case.entries)
         assert all(np.array_equal(image, wanted) for image in found.images)
 

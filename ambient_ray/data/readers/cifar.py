@@ -144,7 +144,7 @@ def _members(path: Path) -> dict[str, bytes]:
                             f"{path} is the pickled Python version, which is never unpickled: "
                             f"give the binary version, {version.archive}"
                         )
-                file = archive.extractfile(member) if name.name in wanted else None
+                file = archive.extractfile(member) if name.name in wanted and member.isreg() else None  # no link
                 if file is not None:
                     found[name.name] = file.read()
     except _TooLongError:
