@@ -103,7 +103,7 @@ def read_list(path: Path) -> IndexList:
     if content["sha256"] != listed.sha256:
         raise SubsetError(
             f"dataset.subset={path} was changed since it was written: its sha256 is {listed.sha256}, and it says "
-            f"{content['sha256']}; fetch or make it again"
+            f"{content['sha256']!s:.80}; fetch or make it again"
         )
     return listed
 

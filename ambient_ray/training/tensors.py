@@ -46,4 +46,4 @@ def read_tensors(path: Path, expected: Mapping[str, Tensor], device: str, where:
                     )
             return {name: file.get_tensor(name) for name in expected}
     except (OSError, SafetensorError) as error:
-        raise DamagedCheckpointError(f"{named} cannot be read ({error}); use an older checkpoint") from error
+        raise DamagedCheckpointError(f"{named} cannot be read ({error!s:.300}); use an older checkpoint") from error
