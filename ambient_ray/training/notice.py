@@ -10,7 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .ray_reporter import Slot
+    from .slot import Slot
 
 _log = logging.getLogger(__name__)
 

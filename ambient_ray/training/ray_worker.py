@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from ambient_ray.logs import about, log_as_json
 
 from .notice import TERMINATION, watch
-from .ray_reporter import InPack, RayReporter, Slot, UnjudgeableError
+from .ray_reporter import InPack, RayReporter, UnjudgeableError
+from .slot import Slot
 
 if TYPE_CHECKING:
     from .trial import World

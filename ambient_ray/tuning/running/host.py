@@ -223,7 +223,7 @@ class SlotHost:
 
 @dataclass(frozen=True)
 class WorkerEnd:
-    """A slot as a worker sees it (see `ambient_ray.training.ray_reporter.Slot`)."""
+    """A slot as a worker sees it (see `ambient_ray.training.slot.Slot`)."""
 
     host: Any
     slot: int
