@@ -116,7 +116,7 @@ def split_by(listed: IndexList, image_set: ImageSet, *, where: str, heldout: int
     """
     if listed.content_hash != image_set.content_hash:
         raise SubsetError(
-            f"dataset.subset={where} is of {listed.name or 'images'} with content {listed.content_hash[:12]}, and "
+            f"dataset.subset={where} is of {listed.name or 'images':.80} with content {listed.content_hash[:12]}, and "
             f"these images are {image_set.name or 'others'} with content {image_set.content_hash[:12]}: give the same "
             "data set, with the same dataset.resolution, channels and labels"
         )
@@ -125,7 +125,7 @@ def split_by(listed: IndexList, image_set: ImageSet, *, where: str, heldout: int
         if not 0 <= position < count or image_set.ids[position] != image_id:
             found = image_set.ids[position] if 0 <= position < count else "none"
             raise SubsetError(
-                f"dataset.subset={where} lists {image_id} at position {position}, where these images have {found}: "
+                f"dataset.subset={where} lists {image_id:.80} at position {position}, where these images have {found}: "
                 "name the files as in the published set"
             )
     unique, duplicates = without_duplicates(image_set)
