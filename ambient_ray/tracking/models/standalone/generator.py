@@ -35,7 +35,11 @@ class Generator:
     def __init__(
         self, backbone: torch.nn.Module, config: Mapping[str, Any], *, package: str, device: str | torch.device
     ) -> None:
-        """backbone: `build_backbone`'s; package: where the modules backbones, precond and samplers are."""
+        """backbone: `build_backbone`'s; package: where the modules backbones, precond and samplers are.
+
+        Raises ValueError when the configuration's sampler is none (`_check_sampler`).
+        """
+        _check_sampler(config["sampler"])
         self.config = dict(config)
         self.scores: dict[str, float] = dict(config.get("scores", {}))
         self.facts: dict[str, Any] = dict(config.get("facts", {}))
@@ -165,6 +169,14 @@ class _OwnPrecision(torch.nn.Module):
     def forward(self, x: torch.Tensor, c_noise: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
         out: torch.Tensor = self.backbone(x.to(self.dtype), c_noise, labels)
         return out
+
+
+def _check_sampler(steps: Any) -> None:
+    """Raise ValueError unless these are a sampler's settings: steps, and the noise levels' ends and spacing."""
+    known = {"steps", "sigma_min", "sigma_max", "rho"}
+    numbers = isinstance(steps, Mapping) and all(type(v) in (int, float) and 0 < v <= 1e6 for v in steps.values())
+    if not numbers or not set(steps) <= known or type(steps.get("steps", 18)) is not int:
+        raise ValueError(f"the configuration's sampler is none: {steps!r:.80}")
 
 
 def _in_own_precision(backbone: torch.nn.Module) -> torch.nn.Module:
