@@ -182,3 +182,14 @@ def test_a_list_nested_too_deep_is_none(tmp_path):
     (tmp_path / "list.json").write_text("[" * 100_000)
     with pytest.raises(SubsetError, match="is no list of a subset"):
         read_list(tmp_path / "list.json")
+
+
+def test_a_list_of_endless_names_gives_a_short_sentence(tmp_path):
+    content = {
+        "format": "ambient-ray subset 1", "name": "set", "content_hash": "c", "n": 1, "seed": 0, "ids": ["x" * 5000],
+        "positions": [0], "sha256": "y" * 5000,
+    }  # fmt: skip
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    with pytest.raises(SubsetError, match="was changed since it was written") as told:
+        read_list(tmp_path / "list.json")
+    assert len(str(told.value)) < 600

@@ -61,3 +61,14 @@ def test_weights_and_configuration_of_another_form_are_one_sentence(write_checkp
                 load_model(model)
             assert str(model) in str(told.value) and "\n" not in str(told.value)
         path.write_bytes(kept[path])
+
+
+@pytest.mark.parametrize("steps", [None, [], {"steps": 2.5}, {"steps": True}, {"sigma_min": -1.0}, {"sigma": 1.0}])
+def test_a_sampler_that_is_none_is_refused_before_anything_is_sampled(write_checkpoint, tmp_path: Path, steps) -> None:
+    model = write_generator(write_checkpoint(), tmp_path / "g")
+    index = json.loads((model / "model_index.json").read_text())
+    index["ambient"]["sampler"] = steps
+    (model / "model_index.json").write_text(json.dumps(index))
+    record(model)
+    with pytest.raises(ModelUnloadableError, match="sampler is none"):
+        load_model(model)
