@@ -63,12 +63,20 @@ def test_weights_and_configuration_of_another_form_are_one_sentence(write_checkp
         path.write_bytes(kept[path])
 
 
-@pytest.mark.parametrize("steps", [None, [], {"steps": 2.5}, {"steps": True}, {"sigma_min": -1.0}, {"sigma": 1.0}])
-def test_a_sampler_that_is_none_is_refused_before_anything_is_sampled(write_checkpoint, tmp_path: Path, steps) -> None:
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *[("sampler", v) for v in (None, [], {"steps": 2.5}, {"steps": True}, {"sigma_min": -1.0}, {"sigma": 1.0})],
+        *[("image", {"channels": 1, "resolution": 8, **v}) for v in ({}, {"num_classes": 0}, {"num_classes": "ten"})],
+    ],
+)
+def test_a_configuration_that_is_none_is_refused_before_anything_is_sampled(
+    write_checkpoint, tmp_path: Path, key, value
+) -> None:
     model = write_generator(write_checkpoint(), tmp_path / "g")
     index = json.loads((model / "model_index.json").read_text())
-    index["ambient"]["sampler"] = steps
+    index["ambient"][key] = value
     (model / "model_index.json").write_text(json.dumps(index))
     record(model)
-    with pytest.raises(ModelUnloadableError, match="sampler is none"):
+    with pytest.raises(ModelUnloadableError, match=f"{key} is none|cannot be loaded"):
         load_model(model)

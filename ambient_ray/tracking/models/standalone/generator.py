@@ -37,9 +37,10 @@ class Generator:
     ) -> None:
         """backbone: `build_backbone`'s; package: where the modules backbones, precond and samplers are.
 
-        Raises ValueError when the configuration's sampler is none (`_check_sampler`).
+        Raises ValueError when the configuration's sampler or image is none (`_check_sampler`, `_check_image`).
         """
         _check_sampler(config["sampler"])
+        _check_image(config["image"])
         self.config = dict(config)
         self.scores: dict[str, float] = dict(config.get("scores", {}))
         self.facts: dict[str, Any] = dict(config.get("facts", {}))
@@ -169,6 +170,15 @@ class _OwnPrecision(torch.nn.Module):
     def forward(self, x: torch.Tensor, c_noise: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
         out: torch.Tensor = self.backbone(x.to(self.dtype), c_noise, labels)
         return out
+
+
+def _check_image(image: Any) -> None:
+    """Raise ValueError unless this is what the images are: channels and resolution, and how many classes, or None."""
+    sizes = [image.get(key) for key in ("channels", "resolution")] if isinstance(image, Mapping) else [None]
+    classes = image.get("num_classes", 0) if isinstance(image, Mapping) else 0
+    whole = [*sizes, *([] if classes is None else [classes])]
+    if not all(type(size) is int and 0 < size <= 65536 for size in whole):
+        raise ValueError(f"the configuration's image is none: {image!r:.80}")
 
 
 def _check_sampler(steps: Any) -> None:
