@@ -83,7 +83,9 @@ def test_it_covers(subject):
 def test_its_commands_are_ones_that_there_are():
     from ambient_ray.status import parser
 
-    for options in re.findall(r"`ambient-status ([^`]*)`", RUNBOOK):
+    asked = re.findall(r"`ambient-status ([^`]*)`", RUNBOOK)
+    assert asked
+    for options in asked:
         words = shlex.split(options)
         parser().parse_args(words if not words[0].startswith("--") else ["STUDY", *words])
 

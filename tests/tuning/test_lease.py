@@ -82,6 +82,7 @@ def test_another_process_that_got_the_dead_ones_number_does_not_stand_in_its_way
     board.write(asdict(replace(Holder.me(), started=1.0)))
     lease = Lease("faces", board, **QUICK)
     lease.take()
+    assert board.read()["name"] == lease._own.name
     lease.release()
 
 
@@ -155,6 +156,7 @@ def test_what_is_no_lease_holds_nobody_up(tmp_path, text):
     (tmp_path / "lease").write_text(text)
     lease = Lease("faces", FileBoard(tmp_path / "lease"), **QUICK)
     lease.take()
+    assert FileBoard(tmp_path / "lease").read()["name"] == lease._own.name
     lease.release()
 
 
