@@ -34,7 +34,9 @@ def held():
     for process in [me, *me.children(recursive=True)]:
         try:
             title = "".join(process.cmdline()[:1])
-            name = "search" if process == me else title.removeprefix("ray::").split(".")[0].split("/")[-1]
+            actor = title.startswith("ray::")
+            named = title.removeprefix("ray::").split(".")[0] if actor else Path(title).name
+            name = "search" if process == me else named
             memory, descriptors = process.memory_info().rss / 2**20, process.num_fds()
         except psutil.Error:  # it has just ended
             continue
