@@ -80,3 +80,34 @@ def test_a_configuration_that_is_none_is_refused_before_anything_is_sampled(
     record(model)
     with pytest.raises(ModelUnloadableError, match=f"{key} is none|cannot be loaded"):
         load_model(model)
+
+
+UNET = {"_target_": "ambient_ray.diffusion.backbones.UNet", "block_out_channels": [32], "layers_per_block": 1}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "fault"),
+    [
+        (UNET | {"block_out_channels": [2_000_000]}, "it is larger"),
+        (UNET | {"layers_per_block": 1_000_000_000}, "it is larger"),
+        (UNET | {"block_out_channels": [16]}, r"is \(.*\) in the file, and \(.*\) in the network"),
+        ({"_target_": "ambient_ray.diffusion.backbones.DiT", "layers": 1, "heads": 1}, "and .* in the network"),
+        ({"_target_": "ambient_ray.diffusion.backbones.DiT", "layers": 1_000_000_000}, "it is larger"),
+    ],
+)
+def test_a_network_that_its_weights_are_not_is_refused_before_it_is_allocated(
+    write_checkpoint, tmp_path: Path, monkeypatch, backbone, fault
+) -> None:
+    import torch
+
+    model = write_generator(write_checkpoint(), tmp_path / "g")
+    index = json.loads((model / "model_index.json").read_text())
+    index["ambient"]["backbone"] = backbone
+    (model / "model_index.json").write_text(json.dumps(index))
+    record(model)
+    devices: set[str] = set()
+    for layer in (torch.nn.Conv2d, torch.nn.Linear):
+        monkeypatch.setattr(layer, "reset_parameters", lambda self: devices.add(self.weight.device.type))
+    with pytest.raises(ModelUnloadableError, match=fault):
+        load_model(model)
+    assert devices <= {"meta"}

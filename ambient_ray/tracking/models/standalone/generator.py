@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from .load import INDEX, OWN_PREFIX, WEIGHTS, is_shipped
 
@@ -23,6 +27,9 @@ from .load import INDEX, OWN_PREFIX, WEIGHTS, is_shipped
 # other bytes. A CPU is as fast an image at 16 as at 64 and pads less; a GPU hardly notices the padding.
 FORWARD_BATCH = {"cpu": 16}
 FORWARD_BATCH_ELSEWHERE = 64
+
+# Numbers in a network's tables (a DiT's positions: tokens times channels): 1 GiB. They are in no file of weights.
+MOST_BUFFERED = 2**28
 
 
 class Generator:
@@ -54,12 +61,15 @@ class Generator:
         """Read `folder`'s model_index.json and weights; package: as above.
 
         device: by default a GPU if there is one. Raises ImportError when the backbone's `_target_` is a
-        user's own class and cannot be imported here.
+        user's own class and cannot be imported here, and ValueError when the configuration's network is not the
+        one of the weights; a shipped network that is not is never allocated.
         """
         config = json.loads((folder / INDEX).read_text(encoding="utf-8"))["ambient"]
         target = config["backbone"]["_target_"]
         if not is_shipped(target):
             _check_importable(target)
+        else:
+            _check_sizes(config, package, folder / WEIGHTS)
         backbone = build(config, package)
         weights = load_file(folder / WEIGHTS)
         if is_shipped(target):
@@ -198,6 +208,40 @@ def build(config: Mapping[str, Any], package: str, **net: Any) -> Any:
     """The backbone that config describes; net: a diffusers network that is there already, for it to wrap."""
     backbones = importlib.import_module(f"{package}.backbones")
     return backbones.build_backbone(dict(config["backbone"]) | net, **config["image"])
+
+
+def _check_sizes(config: Mapping[str, Any], package: str, file: Path) -> None:
+    """Raise ValueError unless the configuration's network has the weights that lie in `file`, by name and shape.
+
+    It is built without memory (torch's `meta` device), and no further than the file's weights reach.
+    """
+    with safe_open(file, framework="pt") as weights:
+        stored = {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+    left = sum(math.prod(shape) for shape in stored.values())
+    thread, fault = threading.get_ident(), "the configuration's network is not the one whose weights these are"
+
+    def count(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
+        nonlocal left
+        if parameter is None or threading.get_ident() != thread:
+            return
+        left -= parameter.numel()
+        if left < 0:
+            raise ValueError(f"{fault}: it is larger")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            network = build(config, package).net
+    finally:
+        handle.remove()
+    declared = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    if wrong := sorted(name for name in {*declared, *stored} if declared.get(name) != stored.get(name)):
+        name = wrong[0]
+        raise ValueError(
+            f"{fault}: {name:.80} is {stored.get(name)} in the file, and {declared.get(name)} in the network"
+        )
+    if sum(buffer.numel() for buffer in network.buffers()) > MOST_BUFFERED:
+        raise ValueError(f"{fault}: its tables of positions are larger than any that this project trains")
 
 
 def _check_importable(target: str) -> None:
