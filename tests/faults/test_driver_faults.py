@@ -174,6 +174,7 @@ EARLY = [
     ("rung 2/2", 3, 3.0),
 ]
 CLOSING = ("no more trials", 1, 6.0)  # figures, models, the answer
+LATE = ("study killed", 1, 2.0)  # in place of a moment that did not come, as all was done before: soon after the start
 
 
 def moments(rng, kills):
@@ -216,8 +217,11 @@ def search_with_kills(folder, overrides, kills, seed=SEED):
             planned.insert(0, (text, nth, delay))
             continue
         assert alive or "error:" not in life.output, life.output
-        done += alive
-        print(f"kill {number + 1}: {delay:.2f} s after line {nth} with {text!r}{'' if alive else ' (had ended)'}")
+        if not alive:
+            planned.insert(0, (*LATE[:2], rng.uniform(0, LATE[2])))
+            continue
+        done += 1
+        print(f"kill {number + 1}: {delay:.2f} s after line {nth} with {text!r}")
         if number % 2 == 0:  # else the next life begins beside what is left of this one
             slowest = max(slowest, life.until_gone())
         if (folder / "out/killed/study.journal").is_file():

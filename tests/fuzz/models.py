@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 
+from ambient_ray.generate import GenerateError
 from ambient_ray.tracking.models.bundle import write_generator
 from ambient_ray.tracking.models.integrity import verify_model
 from ambient_ray.tracking.models.model import load_model
@@ -97,7 +98,11 @@ def write(case: Damage, folder: Path) -> None:
 
 def read(case: Damage, folder: Path):
     verify_model(folder / "model")
-    return load_model(folder / "model", device="cpu").sample(1)
+    model = load_model(folder / "model", device="cpu")
+    try:
+        return model.sample(1)
+    except ValueError as error:  # weights that lead to no pixels; `ambient-generate` and the audit tell it so, too
+        raise GenerateError(f"{folder / 'model'}: {error}") from error
 
 
 def verify(case: Damage, folder: Path, found: np.ndarray) -> None:
