@@ -381,7 +381,7 @@ def test_a_tracking_server_that_is_away_for_a_minute_slows_no_trial_and_misses_n
         pytest.skip("a real search beside a real server: in make faults")
     away, server = 60.0, Server(tmp_path)
     server.start()
-    life = Life(tmp_path, small(12, f"tracking.uri={server.uri}"))
+    life = Life(tmp_path, small(60, f"tracking.uri={server.uri}"))  # a trial takes more than a second
     try:
         assert life.after("rung 1/2", 2), life.output
         server.kill()
@@ -389,6 +389,7 @@ def test_a_tracking_server_that_is_away_for_a_minute_slows_no_trial_and_misses_n
         time.sleep(away)
         back = time.time()
         server.start()
+        assert life.process.poll() is None, f"the search was over before its server was back:\n{life.output}"
         assert life.end() == 0, life.output
         at = sorted(rung.at for trial in open_study(tmp_path).trials() for rung in trial.rungs)
         gaps = [b - a for a, b in pairwise(at)]
