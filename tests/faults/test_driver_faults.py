@@ -381,7 +381,8 @@ def test_a_tracking_server_that_is_away_for_a_minute_slows_no_trial_and_misses_n
         pytest.skip("a real search beside a real server: in make faults")
     away, server = 60.0, Server(tmp_path)
     server.start()
-    life = Life(tmp_path, small(60, f"tracking.uri={server.uri}"))  # a trial takes more than a second
+    # Few trials, each of some seconds: it goes on for longer than the server is away, and what waits is soon told.
+    life = Life(tmp_path, [*small(16, f"tracking.uri={server.uri}"), "trial.rungs=[4000,8000]"])
     try:
         assert life.after("rung 1/2", 2), life.output
         server.kill()
