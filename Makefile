@@ -10,6 +10,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 ARGS   ?=
+# Beside each other, and one thread a process: torch's threads wait for each other by spinning.
+UNIT   := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not e2e" -n logical
 
 .PHONY: search test fast faults ui bench audit-lock clean
 
@@ -21,10 +23,11 @@ test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(UNIT)
+	$(BIN)/python -m pytest -m e2e
 
 fast: $(READY)
-	$(BIN)/python -m pytest -m "not e2e"
+	$(UNIT)
 
 faults: $(READY)
 	$(BIN)/python tests/faults/run.py $(ARGS)

@@ -4,9 +4,9 @@
 
 Separate: one `TrainState` makes the steps of all P trials, as trials that run to a rung one after another in a process
 do (the same weights stay in the caches). Packed: `PackedState` makes as many. Both do all of a step: draws, gather,
-loss, backward pass, clipping's norm, optimizer, average. They alternate in short blocks, in this process' CPU time on a
-CPU and by the clock on a GPU; the ratio is the median over pairs of blocks. Not counted: sampling and scoring, which
-packing leaves as they are. The peak memory of a step on a GPU is printed too. --compile: both sides compiled (minutes).
+loss, backward pass, clipping's norm, optimizer, average. They alternate in short blocks, in this process' CPU time, on
+one thread (nothing is packed on a GPU); the ratio is the median over pairs of blocks. Not counted: sampling and
+scoring, which packing leaves as they are. --compile: both sides compiled (minutes).
 The last line printed is one JSON object; vs_separate is the ratio of CHOSEN, a size at which `when_packed` packs.
 """
 
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from loop import timed, wait
+from loop import timed
 
 from ambient_ray.data import ImageSet, noise_bank
 from ambient_ray.training import TrainingData, TrainSettings, World
@@ -75,21 +75,18 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="both sides compiled")
     parser.add_argument("--only", help=f"sizes by name: {', '.join(SIZES)}")
     parser.add_argument("--trials", help="how many are packed")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
-    device = torch.device(options.device)
-    if device.type == "cpu":
-        torch.set_num_threads(1)
+    torch.set_num_threads(1)
     names = options.only.split(",") if options.only else QUICK if options.quick else SIZES
     numbers = [int(number) for number in (options.trials or ("8" if options.quick else "4,8")).split(",")]
-    print(f"{device}, {'compiled' if options.compile else 'eager'}; ms a step and trial")
+    print(f"{'compiled' if options.compile else 'eager'}; ms a step and trial")
     print(f"{'size':22} {'precision':9} {'P':>2} {'separate':>9} {'packed':>9} {'ratio':>6}  when_packed")
     ratios = {}
     for name in names:
         for precision in ("fp32", "bf16"):
             for trials in numbers:
                 settings = settings_of(SIZES[name], precision, options.compile)
-                ratio = compare(name, settings, trials, device, seconds=2.0 if options.quick else 6.0)
+                ratio = compare(name, settings, trials, seconds=2.0 if options.quick else 6.0)
                 ratios[f"{name}_{precision}_{trials}"] = round(ratio, 2)
     chosen = {key: value for key, value in ratios.items() if key.startswith(f"{CHOSEN}_")}
     print(json.dumps({"vs_separate": min(chosen.values()) if chosen else None, "ratios": ratios}))
@@ -108,9 +105,10 @@ def settings_of(size: Size, precision: str, compiled: bool) -> TrainSettings:
     )
 
 
-def compare(name: str, settings: TrainSettings, trials: int, device: torch.device, seconds: float) -> float:
+def compare(name: str, settings: TrainSettings, trials: int, seconds: float) -> float:
     """Separate over packed time, median over pairs of blocks; prints a line."""
-    resolution, world = SIZES[name].resolution, World(device=device)
+    resolution, device = SIZES[name].resolution, torch.device("cpu")
+    world = World(device=device)
     rng = np.random.default_rng(0)
     ids = [str(i) for i in range(300)]
     images = ImageSet(rng.integers(0, 256, (300, resolution, resolution, 1), dtype=np.uint8), None, ids)
@@ -137,24 +135,12 @@ def compare(name: str, settings: TrainSettings, trials: int, device: torch.devic
     # Neighbouring blocks saw the same load, so the ratio is taken pair by pair.
     ratio = statistics.median(a / b for a, b in zip(times["separate"], times["packed"], strict=True))
     each = {side: 1000 * statistics.median(values) / trials for side, values in times.items()}
-    memory = ""
-    if device.type == "cuda":
-        memory = f"  {peak(alone.step, device) / 2**20:.0f} MiB alone, {peak(packed.step, device) / 2**20:.0f} packed"
     print(
         f"{name:22} {settings.precision:9} {trials:2} {each['separate']:9.2f} {each['packed']:9.2f} {ratio:6.2f}  "
-        f"{when_packed(settings, alone.image, device)}{memory}",
+        f"{when_packed(settings, alone.image)}",
         flush=True,
     )
     return ratio
-
-
-def peak(step: Callable[[], object], device: torch.device) -> int:
-    """Bytes that a step takes beyond what lies on the GPU before it."""
-    wait(device)
-    before = torch.cuda.memory_allocated(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    step()
-    return torch.cuda.max_memory_allocated(device) - before
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import yaml
 
 from ambient_ray.data import Split
 from ambient_ray.training import TrainingData, TrainSettings, TrialInputError
-from ambient_ray.training.packed import SHARED, when_packed
+from ambient_ray.training.packed import NOT_ON_GPUS, SHARED, when_packed
 from ambient_ray.training.settings import NETWORK_SETTINGS
 from ambient_ray.training.state import image_facts
 from ambient_ray.tuning.space import Space
@@ -20,7 +20,11 @@ _STEPS_TO_COMPILE = 1000
 
 
 def precision(config: Configuration) -> str:
-    """What `auto` means here: bf16 where it is native, on the GPUs or on this machine's processor; else fp32."""
+    """What `auto` means here: bf16 where it is native, on this machine's GPUs or on its processor; else fp32.
+
+    Where the trials' GPUs are other machines', as on a cluster whose head has none, it is fp32, which all have: among
+    spot nodes some may be too old for bf16. The search says so (`session.announce`).
+    """
     chosen = str(config.training.get("precision", "fp32"))
     if chosen != "auto":
         return chosen
@@ -69,13 +73,14 @@ def packing(config: Configuration, settings: TrainSettings, subsets: Split, spac
         reason = f"packed trials run in one worker, and trial.workers is {config.trial.most_workers}"
     if settings.channels_last or float(settings.backbone.get("dropout") or 0) > 0:
         reason = "packed trials can have neither dropout nor channels_last"
+    if config.trial.gpus_per_worker:
+        reason = NOT_ON_GPUS
     if chosen != "auto":
         if reason:
             raise TrialInputError(f"trial.pack={chosen}: {reason}; leave trial.pack=1")
         return int(chosen)
-    device = torch.device("cuda" if config.trial.gpus_per_worker else "cpu")
     image = image_facts(settings, TrainingData(subsets.train, subsets.heldout))
-    return 1 if reason else when_packed(settings, image, device)
+    return 1 if reason else when_packed(settings, image)
 
 
 def network(config: Configuration, resolution: int) -> dict[str, Any]:

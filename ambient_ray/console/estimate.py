@@ -44,6 +44,8 @@ def print_estimate(prepared: Prepared) -> None:
             config.trials or sys.maxsize,
             config.trial.max_concurrent or sys.maxsize,
         )
+        if note := prepared.shape.idle_gpus([this_node()]):
+            say(note)
         packed = f", packed {prepared.pack} to a worker" if prepared.pack > 1 else ""
         say(f"trials at once: {at_once}{packed}")
     parameters = sum(p.numel() for p in state.model.parameters())

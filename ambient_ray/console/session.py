@@ -100,6 +100,11 @@ def announce(prepared: Prepared) -> None:
         f"{f', {prepared.pack} small trials packed to each' if prepared.pack > 1 else ''}",
         markup=False,
     )  # fmt: skip
+    if shape.gpus and config.training.get("precision") == "auto" and prepared.settings.precision == "fp32":
+        say(
+            "note: training.precision=auto is fp32, as this machine has no GPU with bf16;"
+            " training.precision=bf16 where the trials' GPUs have it"
+        )
 
 
 def search(prepared: Prepared) -> int:

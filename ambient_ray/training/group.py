@@ -67,6 +67,7 @@ def process_group(world: World) -> Iterator[None]:
         rank=world.rank,
         world_size=world.size,
         timeout=_PATIENCE,
+        device_id=world.device if world.device.type == "cuda" else None,  # nccl else guesses it at the first barrier
     )
     try:
         yield

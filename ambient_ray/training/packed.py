@@ -20,6 +20,7 @@ from .trial import TrialInputError
 # Settings that decide the batched network's operators, so that packed trials must share them.
 SHARED = ("backbone", "batch_size", "precision", "conditional", "compile", "compile_mode")
 
+NOT_ON_GPUS = "packed trials would not be kept apart on a GPU; trial.gpus_per_worker=0.125 lets eight share one"
 TRIALS = 8  # packed where packing wins: with 4 the gain is smaller (benchmarks/packed.py)
 # The most work that is packed, by the network's class: weights x batch x positions (a DiT's tokens, a U-Net's pixels).
 _MOST_WORK = {"DiT": 21e6, "UNet": 165e6}
@@ -106,7 +107,7 @@ class PackedState:
         self._tensors = shared
 
 
-def when_packed(settings: TrainSettings, image: Mapping[str, Any], device: torch.device) -> int:
+def when_packed(settings: TrainSettings, image: Mapping[str, Any]) -> int:
     """How many such trials to pack in one worker: TRIALS where that was measured to win by 1.3 or more, else 1.
 
     Packing saves the time between operators, not arithmetic, so it wins where operators are small. Separate over packed
@@ -121,10 +122,10 @@ def when_packed(settings: TrainSettings, image: Mapping[str, Any], device: torch
         U-Net [16, 32], 8 px, batch 64          1.09  1.11   not packed: grouped convolutions are slower
 
     With `compile` each number of trials that are left would be compiled for tens of seconds: 1. A backbone of one's own
-    and a GPU were not measured: 1. Nor can everything be packed: see `check_packable`.
+    was not measured: 1. Nor can everything be packed, and nothing on a GPU: see `check_packable`.
     """
     package, _, kind = str(settings.backbone["_target_"]).rpartition(".")
-    if device.type != "cpu" or package != "ambient_ray.diffusion.backbones" or kind not in _MOST_WORK:
+    if package != "ambient_ray.diffusion.backbones" or kind not in _MOST_WORK:
         return 1
     if settings.channels_last or settings.compile or (kind == "DiT" and settings.precision != "bf16"):
         return 1
@@ -149,11 +150,17 @@ def least_weights(backbone: Mapping[str, Any], image: Mapping[str, Any]) -> int:
 
 
 def check_packable(states: Sequence[TrainState]) -> None:
-    """Refuse, with a TrialInputError, trials that cannot run as one batched network."""
+    """Refuse, with a TrialInputError, trials that cannot run as one batched network.
+
+    None can on a GPU (H100, PyTorch 2.11): cuDNN's grouped convolutions carry one trial's NaN into others' rows, and
+    the gradient of batched attention fails there. Small trials share a GPU by fractions of it.
+    """
     if not states:
         raise TrialInputError("packing needs at least one trial")
     first = states[0]
     for state in states:
+        if state.world.device.type == "cuda":
+            raise TrialInputError(NOT_ON_GPUS)
         if state.world.size > 1:
             raise TrialInputError(f"packed trials run in one worker, but this one has {state.world.size}")
         if state.settings.channels_last:

@@ -6,13 +6,15 @@ import sys
 from importlib import resources
 
 import pytest
+import torch
 
-from ambient_ray.console.automatic import compiles, network
+from ambient_ray.console.automatic import compiles, network, packing
 from ambient_ray.console.command import ConfigurationError, load
 from ambient_ray.console.configuration import validate
-from ambient_ray.console.preparation import train_settings
+from ambient_ray.console.preparation import prepare, train_settings
+from ambient_ray.console.session import announce
 from ambient_ray.data import BUILT_IN
-from ambient_ray.training import compiling
+from ambient_ray.training import TrialInputError, compiling
 from ambient_ray.tuning.space import Choice, Space
 
 NAMED = ("digits", "fashion_mnist", "cifar10", "cifar100", "tiny_imagenet")
@@ -176,3 +178,16 @@ def test_hostile_overrides_are_one_short_sentence(override, message):
     with pytest.raises(ConfigurationError, match=message) as told:
         validate(load("search", [override]))
     assert "\n" not in str(told.value) and 0 < len(str(told.value)) < 1000
+
+
+def test_what_auto_cannot_know_about_other_machines_gpus_is_told(tmp_path, monkeypatch, capsys):
+    """A cluster's head without a GPU; and packing, which a GPU does not do."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    given = [f"output_dir={tmp_path}", "dry_run=true", "trial.gpus_per_worker=0.5", "address=auto"]
+    prepared = prepare(validate(load("search", given)))
+    announce(prepared)
+    assert prepared.settings.precision == "fp32" and prepared.pack == 1
+    assert "training.precision=auto is fp32, as this machine has no GPU with bf16" in capsys.readouterr().out
+    config = validate(load("search", [*given, "trial.pack=4"]))
+    with pytest.raises(TrialInputError, match=r"trial\.pack=4: packed trials would not be kept apart on a GPU"):
+        packing(config, prepared.settings, prepared.subsets, prepared.space)

@@ -264,18 +264,6 @@ print("loaded")
     assert done.stdout.strip().endswith("loaded"), done.stderr
 
 
-def test_the_same_command_again_runs_nothing_and_answers_the_same(story):
-    client, _ = runs_of(story["folder"])
-    before = {v.version: v.tags for v in client.search_model_versions("name='story'")}
-    code, out = run(story["folder"], "trials=4", seconds=120)
-    assert code == 0 and "0 of 4 trials to run" in out
-    sentence = next(line for line in out.splitlines() if line.startswith("At matched fidelity"))
-    assert sentence in story["last"][1]
-    client, runs = runs_of(story["folder"])
-    assert len(runs) == 5
-    assert {v.version: v.tags for v in client.search_model_versions("name='story'")} == before
-
-
 @pytest.fixture(scope="module")
 def confirmation(story):
     """The finished study again, now with confirmation: the best candidate and DDPM on two fresh seeds each."""
@@ -313,9 +301,16 @@ def test_replicas_are_nested_in_mlflow_and_the_evidence_is_on_the_version(story,
     assert evidence is not None and evidence.confirmed and len(evidence.seeds) == 2
 
 
-def test_a_confirmed_study_confirms_nothing_again(story, confirmation):
+def test_the_same_command_again_runs_nothing_and_answers_the_same(story, confirmation):
+    client, runs = runs_of(story["folder"])
+    before = {v.version: v.tags for v in client.search_model_versions("name='story'")}
     code, out = run(story["folder"], "trials=4", "confirm.top=2", "confirm.seeds=2", seconds=120)
-    assert code == 0 and "replicas on fresh" not in out, out
+    assert code == 0 and "0 of 4 trials to run" in out and "replicas on fresh" not in out, out
+    for said in ("At matched fidelity", "Confirmed on fresh training seeds"):
+        assert next(line for line in confirmation[1].splitlines() if said in line) in out
+    client, again = runs_of(story["folder"])
+    assert {r.info.run_id for r in again} == {r.info.run_id for r in runs}
+    assert {v.version: v.tags for v in client.search_model_versions("name='story'")} == before
 
 
 @pytest.mark.timeout(900)

@@ -263,7 +263,7 @@ def searched(folder, overrides, **variables):
 
 
 def trials_and_kills(long):
-    return (12, 10) if long else (5, 2)
+    return (12, 10) if long else (4, 2)
 
 
 @pytest.fixture(scope="module")

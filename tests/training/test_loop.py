@@ -134,7 +134,7 @@ def test_non_finite_samples_fail_the_trial(tmp_path, monkeypatch):
     assert "samples became non-finite at image 32" in outcome.reason
 
 
-def test_without_a_threshold_the_loop_is_plain_edm_bit_for_bit(tmp_path):
+def test_without_a_threshold_the_loop_is_plain_edm_bit_for_bit(tmp_path, monkeypatch):
     """The weights are those of a hand-written EDM loop, and those of a threshold above every level."""
     ddpm, _ = _run(tmp_path / "a", rungs=(160,), sigma_tn=0.0)
     high, _ = _run(tmp_path / "b", rungs=(160,), sigma_tn=1e6, mixing="sigma_split")
@@ -146,9 +146,9 @@ def test_without_a_threshold_the_loop_is_plain_edm_bit_for_bit(tmp_path):
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
     for seen in range(0, 160, 16):
         draws = state._streams.draw(seen)
-        real, torch.randn = torch.randn, lambda *a, draws=draws, **k: draws.draws.noise
-        loss = denoising_loss(model, clean[draws.rows], LogNormal().sample(draws.draws.uniform)).mean()
-        torch.randn = real
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "randn", lambda *a, draws=draws, **k: draws.draws.noise)
+            loss = denoising_loss(model, clean[draws.rows], LogNormal().sample(draws.draws.uniform)).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

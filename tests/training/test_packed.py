@@ -213,36 +213,43 @@ def test_several_workers_are_refused(tmp_path):
         run_packed([trial], data, World(rank=0, size=2), score=world.score)
 
 
+def test_a_gpu_is_refused():
+    states = _states()
+    for state in states:
+        state.world = World(device=torch.device("cuda", 0))
+    with pytest.raises(TrialInputError, match=r"not be kept apart on a GPU; trial\.gpus_per_worker=0\.125"):
+        PackedState(states)
+
+
 SMALL = {"_target_": "ambient_ray.diffusion.backbones.DiT", "patch_size": 6, "layers": 3, "heads": 1, "head_dim": 64}
 
 
 @pytest.mark.parametrize(
-    ("changes", "device", "packed"),
+    ("changes", "packed"),
     [
-        ({}, "cpu", True),
-        ({"precision": "fp32"}, "cpu", False),
-        ({"batch_size": 2048, "rungs": (2048,)}, "cpu", False),
-        ({"backbone": SMALL | {"width": 4.0}}, "cpu", False),
-        ({"backbone": SMALL | {"patch_size": 1}}, "cpu", False),  # 36 times the tokens
-        ({"backbone": SMALL | {"dropout": 0.1}}, "cpu", False),
-        ({"channels_last": True}, "cpu", False),
-        ({"compile": True}, "cpu", False),
-        ({"backbone": world.TINY}, "cpu", False),  # never measured
-        ({}, "cuda", False),
-        ({"backbone": UNET}, "cpu", True),
-        ({"backbone": UNET | {"block_out_channels": [64, 128]}, "batch_size": 128, "rungs": (128,)}, "cpu", False),
+        ({}, True),
+        ({"precision": "fp32"}, False),
+        ({"batch_size": 2048, "rungs": (2048,)}, False),
+        ({"backbone": SMALL | {"width": 4.0}}, False),
+        ({"backbone": SMALL | {"patch_size": 1}}, False),  # 36 times the tokens
+        ({"backbone": SMALL | {"dropout": 0.1}}, False),
+        ({"channels_last": True}, False),
+        ({"compile": True}, False),
+        ({"backbone": world.TINY}, False),  # never measured
+        ({"backbone": UNET}, True),
+        ({"backbone": UNET | {"block_out_channels": [64, 128]}, "batch_size": 128, "rungs": (128,)}, False),
     ],
 )
-def test_only_small_networks_and_batches_are_chosen(changes, device, packed):
+def test_only_small_networks_and_batches_are_chosen(changes, packed):
     settings = world.settings(**{"backbone": SMALL, "batch_size": 32, "precision": "bf16"} | changes)
     image = {"channels": 1, "resolution": 6, "num_classes": None}
-    assert when_packed(settings, image, torch.device(device)) == (TRIALS if packed else 1)
+    assert when_packed(settings, image) == (TRIALS if packed else 1)
 
 
 def test_what_is_chosen_can_be_packed():
     for backbone in (SMALL, UNET):
         states = _states([{"seed": 1}, {"seed": 2, "sigma_tn": 0.0}], backbone=backbone, precision="bf16")
-        assert when_packed(states[0].settings, states[0].image, torch.device("cpu")) > 1
+        assert when_packed(states[0].settings, states[0].image) > 1
         assert len(PackedState(states).step()) == 2
 
 

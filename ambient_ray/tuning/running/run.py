@@ -189,7 +189,10 @@ def trials_ahead(
     if plan.joined:
         # What was begun is not given up for want of nodes: the search has had some.
         wait_for_nodes(plan.shape, math.inf if only_begun else plan.wait_minutes, say)
-    fits = min(plan.shape.concurrency(staying()) * plan.pack, plan.max_concurrent or sys.maxsize)
+    nodes = staying()
+    fits = min(plan.shape.concurrency(nodes) * plan.pack, plan.max_concurrent or sys.maxsize)
+    if (note := plan.shape.idle_gpus(nodes)) and not only_begun:
+        say(note)
     waiting, spent = len(study.running()), _budget(plan, fits).reached(study.trials(), study.seconds)
     if only_begun or spent:
         most = waiting

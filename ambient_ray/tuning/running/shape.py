@@ -96,6 +96,16 @@ class TrialShape:
         """`concurrency`, and 0 where not even one fits."""
         return self.places(nodes) // self.workers
 
+    def idle_gpus(self, nodes: Sequence[Mapping[str, float]]) -> str:
+        """One sentence where the nodes have GPUs and trials ask for none, else ""."""
+        gpus = sum(node.get("GPU", 0.0) for node in nodes)
+        if self.gpus or not gpus:
+            return ""
+        return (
+            f"note: trials train on processors, though there are {gpus:g} GPUs: trial.gpus_per_worker=1 gives each"
+            " worker one, 0.25 a quarter of one"
+        )
+
     def lack(self, nodes: Sequence[Mapping[str, float]]) -> str:
         """What a trial needs beside what there is, as one clause."""
         gpus = f" and {self.gpus:g} GPUs" if self.gpus else ""

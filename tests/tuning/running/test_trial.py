@@ -31,6 +31,12 @@ def test_a_worker_is_never_split_over_nodes():
         TrialShape(cpus=2).concurrency([{"CPU": 1}, {"CPU": 1}])
 
 
+def test_gpus_that_no_trial_would_use_are_told():
+    nodes = [{"CPU": 8}, {"CPU": 16, "GPU": 2}, {"CPU": 16, "GPU": 1}]
+    assert "though there are 3 GPUs: trial.gpus_per_worker=1" in TrialShape().idle_gpus(nodes)
+    assert TrialShape(gpus=0.5).idle_gpus(nodes) == TrialShape().idle_gpus(nodes[:1]) == ""
+
+
 def test_a_gpu_that_nobody_has_is_named():
     with pytest.raises(TrialShapeError, match=r"1 GPUs \(there are: 2 CPUs and 0 GPUs"):
         TrialShape(gpus=1).concurrency([{"CPU": 2}])
