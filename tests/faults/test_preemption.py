@@ -106,4 +106,12 @@ def test_a_trial_goes_on_with_what_is_left_and_has_not_failed(cluster, tmp_path,
     at = int(pause.name.split("-")[1])
     assert RUNGS[0] < at <= RUNGS[1]
     assert len(list(folder.glob("*/rung-*"))) == len(RUNGS) and not list(folder.glob("*/pause-*"))
-    count("preemption", groups=sizes, counted_as_failures=0, paused_at_image=at)
+    from ambient_ray.tuning.faults import BLAMELESS
+    from ambient_ray.tuning.records import Objectives
+    from ambient_ray.tuning.study import Study
+
+    objectives = Objectives("fd_classifier", "f_mem")
+    (trial,) = Study("moved", f"journal:{tmp_path}/out/moved/study.journal", objectives).trials()
+    counted = [fault.cause for fault in trial.faults if fault.cause not in BLAMELESS]
+    assert trial.state == "finished" and counted == []
+    count("preemption", groups=sizes, counted_as_failures=len(counted), paused_at_image=at)

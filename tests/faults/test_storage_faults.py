@@ -79,7 +79,8 @@ def test_a_bucket_that_answers_503_is_waited_for_and_no_rung_is_lost(store, tmp_
     assert goes_on.startswith("goes on after")
     assert any(loss != loss for _, loss in reporter.losses), "a heartbeat while it waits, for the watchdog"
     assert weights(outcome) == weights(whole), "bit for bit what an undisturbed trial keeps"
-    count("S3 answers 503", seconds=seconds, refused=store.refused, rungs_lost=0, went_on=1)
+    lost = len(whole.results) - len(outcome.results)
+    count("S3 answers 503", seconds=seconds, refused=store.refused, rungs_lost=lost)
 
 
 def test_a_bucket_that_stays_away_fails_the_trial_with_its_reason(store):
@@ -135,7 +136,8 @@ def test_a_full_disk_is_waited_for_and_no_rung_is_lost(small_disk, tmp_path, mon
     assert weights(outcome) == weights(whole)
     assert not list(place.glob(".*partial"))
     assert 1 in beats, "a sign of life while it waits: the watchdog must not take it for a hang"
-    count("disk full at a checkpoint", rungs_lost=0, went_on=1, notes=len(reporter.notes))
+    lost = len(whole.results) - len(outcome.results)
+    count("disk full at a checkpoint", rungs_lost=lost, notes=len(reporter.notes))
 
 
 # -- the newest checkpoint is damaged
@@ -167,7 +169,8 @@ def test_a_damaged_newest_checkpoint_costs_one_rung_and_is_told(tmp_path, monkey
     assert rungs == [0, 1, 2]
     last = read_checkpoint(folder / "rung-02-000000192")
     assert (last.folder / "model.safetensors").read_bytes() == weights(whole)[-1]
-    count("newest checkpoint damaged", fell_back=1, told=len(notes), rungs_trained_again=1)
+    again = len(cut.results) + len(rungs) - len(RUNGS)
+    count("newest checkpoint damaged", told=len(notes), rungs_sent=len(rungs), rungs_trained_again=again)
 
 
 # -- a whole search over a bucket
@@ -217,14 +220,15 @@ def test_a_search_keeps_its_checkpoints_in_a_bucket_and_its_report_and_models_co
     secret = CREDENTIALS["AWS_SECRET_ACCESS_KEY"].encode()
     assert secret not in out.encode()
     written = [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
-    assert not [p for p in written if secret in p.read_bytes()]
+    secrets = [p for p in written if secret in p.read_bytes()]
+    assert secrets == []
     count(
         "search over S3",
-        trials=3,
+        trials=len(study.trials()),
         rungs=len(rungs),
         objects=len(keys),
         files_collected=gone,
-        secrets_in_files=0,
+        secrets_in_files=len(secrets),
         bytes_left=left,
         bytes_said=int(end),
     )
