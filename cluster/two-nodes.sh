@@ -100,6 +100,7 @@ make_network() {
 environment() {
   export RAY_health_check_timeout_ms=${RAY_health_check_timeout_ms:-5000}
   export RAY_health_check_failure_threshold=${RAY_health_check_failure_threshold:-10}
+  unset RAY_AUTH_TOKEN # one of another cluster would take precedence over the file
   export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$token RAY_USAGE_STATS_ENABLED=0
   export PYTHONUNBUFFERED=1
   export RAY_JOB_STOP_WAIT_TIME_S=${RAY_JOB_STOP_WAIT_TIME_S:-60} # to close MLflow's runs; Ray's own 3 s are too few
@@ -213,6 +214,7 @@ case ${1:-} in
   down) down ;;
   env)
     [ -f "$token" ] || die "the nodes are not up"
+    echo "unset RAY_AUTH_TOKEN"
     echo "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$token RAY_API_SERVER_ADDRESS=http://$head_ip:8265"
     ;;
   status)

@@ -54,8 +54,10 @@ class TwoNodes:
         self.name = f"t{chosen.randrange(16**5):05x}"
         self.net = f"10.{chosen.randrange(200, 250)}.{chosen.randrange(256)}"
         self.state = Path(f"/tmp/{self.name}-nodes")
+        kept = environment()
+        del kept["RAY_AUTH_TOKEN"]  # the nodes' own is in a file, of which it would take precedence
         self._environment = {
-            **environment(),
+            **kept,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
             "RAY_worker_niceness": "0",  # else whatever else this machine does goes first
@@ -74,7 +76,7 @@ class TwoNodes:
 
     def ray(self, *arguments, check=True, seconds=200):
         """A `ray` command of a user's, in what `env` says."""
-        exports = dict(pair.split("=", 1) for pair in self("env").split()[1:])
+        exports = dict(pair.split("=", 1) for pair in self("env").split() if "=" in pair)
         done = subprocess.run(
             [Path(sys.executable).parent / "ray", *arguments],
             env={**self._environment, **exports}, capture_output=True, text=True, timeout=seconds,

@@ -17,7 +17,7 @@ from search_process import start, there, workers_under
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 OPEN = {"RAY_AUTH_MODE": "disabled"}
 NODE = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 100 * 2**20}
-RUNGS = (640, 25_600, 51_200)
+RUNGS = (640, 51_200, 102_400, 153_600)  # of about 40 s each: time for a node to go and another one to come
 
 
 def processes_of(node):

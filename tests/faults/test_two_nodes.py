@@ -133,7 +133,7 @@ def test_a_trial_goes_on_on_the_other_node_and_the_others_do_not_notice(nodes, t
     """Two trials, one on each node; the second node never comes back."""
     nodes.submit(
         "search", *story(tmp_path, "trials=3", "trial.cpus_per_worker=2", "trial.rungs=[160,320,1920]"),
-        "trial.reduction_factor=null",
+        "trial.reduction_factor=null", "keep_checkpoints=all",
     )  # fmt: skip
     nodes.until("search", "trial 0 · DDPM · rung 1/3")
     nodes.until("search", "trial 1 · ")
@@ -157,7 +157,7 @@ def test_a_cut_network_is_waited_out(nodes, tmp_path, count):
     """One trial over both nodes; the network between them is away for 30 s."""
     nodes.submit(
         "search", *story(tmp_path, "trials=1", "trial.workers=2", "trial.cpus_per_worker=2"),
-        "trial.rungs=[160,320,1920]",
+        "trial.rungs=[160,320,1920]", "keep_checkpoints=all",
     )  # fmt: skip
     nodes.until("search", "trial 0 · DDPM · rung 1/3")
     first = written(tmp_path, 0, 0)
