@@ -24,7 +24,7 @@ test: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(UNIT)
-	$(BIN)/python -m pytest -m e2e --durations=12
+	$(BIN)/python -m pytest -m e2e -n 2 --dist loadfile --durations=12
 
 fast: $(READY)
 	$(UNIT)

@@ -314,7 +314,7 @@ def test_the_same_command_again_runs_nothing_and_answers_the_same(story, confirm
 
 
 @pytest.mark.timeout(900)
-def test_two_workers_train_what_one_does_also_when_one_of_them_has_to_leave(tmp_path, capsys):
+def test_two_workers_train_what_one_does_also_when_one_of_them_has_to_leave(tmp_path, count):
     """Equal global batch, so losses and scores agree at every rung to rounding: of sums, and of pixels to whole levels.
 
     One of the two gets SIGTERM on the way: both keep where they are and leave, and others go on from there, which is no
@@ -346,9 +346,8 @@ def test_two_workers_train_what_one_does_also_when_one_of_them_has_to_leave(tmp_
             off = abs(a[name] - b[name]) / max(abs(a[name]), 1e-9)
             largest[name] = max(largest.get(name, 0.0), off)
             assert off <= allowed, f"{name} at {rung}: {a[name]} with one worker, {b[name]} with two"
-    with capsys.disabled():
-        told = ", ".join(f"{name} {value:.1e}" for name, value in largest.items())
-        print(f"\ntwo workers, moved at {pause.name}, against one, relative difference at the worst: {told}")
+    worst = {name: f"{value:.1e}" for name, value in largest.items()}
+    count("two workers beside one", moved_at=pause.name, **worst)
 
 
 def test_small_trials_are_trained_together_and_end_each_for_itself(tmp_path):
