@@ -11,7 +11,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 ARGS   ?=
 # Beside each other, and one thread a process: torch's threads wait for each other by spinning.
-UNIT   := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not e2e" -n logical
+UNIT   := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not e2e" -n logical --maxprocesses 8
 
 .PHONY: search test fast faults ui bench audit-lock clean
 
