@@ -28,7 +28,7 @@ def answer(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
     def run(*overrides):
-        base = [f"output_dir={tmp_path}/out", "backbone=unet_small"]
+        base = [f"output_dir={tmp_path}/out", "backbone=unet_small", "evaluation.features=pixels"]
         code = guarded(lambda: search.run(load("search", [*base, *overrides])))
         return code, capsys.readouterr().err
 

@@ -320,7 +320,7 @@ def test_two_workers_train_what_one_does_also_when_one_of_them_has_to_leave(tmp_
     One of the two gets SIGTERM on the way: both keep where they are and leave, and others go on from there, which is no
     failure (`trial.max_failures=0`).
     """
-    common = ("training.sigma_tn=0.5", "trial.rungs=[640,6400]", "trial.max_failures=0")
+    common = ("training.sigma_tn=0.5", "trial.rungs=[640,3840]", "trial.max_failures=0")
     code, out = run(tmp_path, "study=one", *common, module="train")
     assert code == 0 and "version 1 of the model one" in out, out
 
@@ -338,7 +338,7 @@ def test_two_workers_train_what_one_does_also_when_one_of_them_has_to_leave(tmp_
     assert not first.is_running() and not second.is_running()
 
     largest = {}
-    for rung in ("rung-00-000000640", "rung-01-000006400"):
+    for rung in ("rung-00-000000640", "rung-01-000003840"):
         (one,), (two,) = (list((tmp_path / "out" / study / "trials").glob(f"*/{rung}")) for study in ("one", "pair"))
         a, b = (json.loads((place / "checkpoint.json").read_text())["scores"] for place in (one, two))
         assert a.keys() == b.keys()

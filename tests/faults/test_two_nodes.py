@@ -73,7 +73,7 @@ def written(folder, trial, rung):
 def test_a_job_over_two_nodes_survives_its_node_and_is_stopped_and_submitted_again(nodes, tmp_path, long, count):
     trials = 2 if long else 1
     search = story(
-        tmp_path, f"trials={trials}", "trial.workers=2", "trial.cpus_per_worker=2", "trial.rungs=[160,320,960]",
+        tmp_path, f"trials={trials}", "trial.workers=2", "trial.cpus_per_worker=2", "trial.rungs=[160,320,800]",
         "trial.max_failures=2", "trial.reduction_factor=null", "keep_checkpoints=all",
     )  # fmt: skip
     token = nodes.state / "token"
@@ -107,7 +107,7 @@ def test_a_job_over_two_nodes_survives_its_node_and_is_stopped_and_submitted_aga
         nodes("heal")
     assert nodes.ended("again") == "SUCCEEDED", nodes.log("again")
     assert written(tmp_path, 0, 0) == first
-    counts = whole(tmp_path, trials, [160, 320, 960])
+    counts = whole(tmp_path, trials, [160, 320, 800])
     logs = [path for path in nodes.state.rglob("*") if path.is_file() and path != token]
     told = [
         str(path) for path in [*logs, *tmp_path.rglob("*")] if path.is_file() and secret.encode() in path.read_bytes()
