@@ -152,8 +152,8 @@ def least_weights(backbone: Mapping[str, Any], image: Mapping[str, Any]) -> int:
 def check_packable(states: Sequence[TrainState]) -> None:
     """Refuse, with a TrialInputError, trials that cannot run as one batched network.
 
-    None can on a GPU (H100, PyTorch 2.11): in a packed U-Net another trial's loss became NaN with the one that diverged,
-    and the gradient of a packed DiT's attention fails. Small trials share a GPU by fractions of it.
+    None can on a GPU (H100, PyTorch 2.11): in a packed U-Net another trial's loss became NaN with the one that
+    diverged, and the gradient of a packed DiT's attention fails. Small trials share a GPU by fractions of it.
     """
     if not states:
         raise TrialInputError("packing needs at least one trial")
